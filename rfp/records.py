@@ -140,3 +140,7 @@ class Features:
     """log P of the pixel under the policy's distribution."""
     descriptor: Float[Tensor, "B K D"]
     valid: Bool[Tensor, "B K"]
+
+
+class InputError(ValueError):
+    """Bad input: one line saying what was expected, what was found and what to do."""
