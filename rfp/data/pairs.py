@@ -36,7 +36,7 @@ class PosedPairs(Sequence[PosedPair]):
     """
 
     def __init__(
-        self, folders: Folder | Sequence[Folder], *, image_size: int | None = None, cache_mb: float = 1024
+        self, folders: Folder | Sequence[Folder], *, image_size: int | None = None, cache_mb: float = 1024.0
     ) -> None:
         if isinstance(folders, str | Path):
             folders = [folders]

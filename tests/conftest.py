@@ -1,0 +1,44 @@
+"""Fixtures that several rooms' tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.networks import TinyTestNetwork
+from tests.scenes import View, render_views, write_pairs_folder
+
+torch.set_num_threads(1)  # pytest-xdist runs one worker a core
+
+
+@pytest.fixture(scope="session")
+def corner_views() -> list[View]:
+    """Four rendered views of two textured walls."""
+    return render_views()
+
+
+@pytest.fixture(scope="session")
+def session_pairs_folder(tmp_path_factory, corner_views) -> Path:
+    """A small folder of posed pairs that no test may change."""
+    return write_pairs_folder(tmp_path_factory.mktemp("posed") / "corner", corner_views)
+
+
+@pytest.fixture
+def pairs_folder(tmp_path, corner_views) -> Path:
+    """A small folder of posed pairs that this test may break."""
+    return write_pairs_folder(tmp_path / "corner", corner_views)
+
+
+@pytest.fixture
+def network() -> TinyTestNetwork:
+    """A few-layer network with seeded weights, in training mode."""
+    return TinyTestNetwork()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real posed pairs that RFP_DATA names; the test is skipped without it."""
+    if not os.environ.get("RFP_DATA"):
+        pytest.skip("needs real photographs: set RFP_DATA to a folder of posed-pairs folders")
+    return Path(os.environ["RFP_DATA"])
