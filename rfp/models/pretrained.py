@@ -158,17 +158,18 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
         InputError: the file cannot be read, or holds another network's weights.
     """
     path = Path(path)
-    expected, found = network_name(network), _read_metadata(path).get("network", "an unnamed network")
-    state = safetensors.torch.load_file(path)
-    own = network.state_dict()
-    differing = [
-        key for key in {*own, *state} if key not in own or key not in state or own[key].shape != state[key].shape
-    ]
-    if expected != found or differing:
+    expected, found = network_name(network), _read_metadata(path).get("network")
+    state, own = safetensors.torch.load_file(path), network.state_dict()
+    shapes = {key: value.shape for key, value in state.items()}
+    own_shapes = {key: value.shape for key, value in own.items()}
+    differing = [key for key in {*shapes, *own_shapes} if shapes.get(key) != own_shapes.get(key)]
+    # weights without a name are judged by their tensors alone
+    if differing or found not in (expected, None):
         difference = f" ({len(differing)} tensors differ, {min(differing)} among them)" if differing else ""
+        remedy = f"pass --network {found}" if found in _PRETRAINED else "build the network that wrote it"
         raise InputError(
-            f"{path}: expected weights of {expected}, got those of {found}{difference}; "
-            f"pass --network {found} or a file of {expected}"
+            f"{path}: expected weights of {expected}, got those of {found or 'an unnamed network'}{difference}; "
+            f"{remedy}, or give a file of {expected}"
         )
     network.load_state_dict(state)
     return network
