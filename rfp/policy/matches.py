@@ -1,0 +1,167 @@
+"""The match policy: which of the candidate matches between two sets of key points are handed to the estimator.
+
+P(m_ij) = exp(-‖d_i - d'_j‖ / τ) / Σ over the candidates (Reinforced Feature Points, eq. 3). The candidates are the mutual
+nearest neighbours, all pairs, or all pairs under the dual softmax; like the support of the key points, the set of
+mutual nearest neighbours is held fixed when the gradient is taken.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rfp.policy.categorical import (
+    MASKED_LOG_PROBABILITY,
+    distinct_draws,
+    draw_with_replacement,
+    draw_without_replacement,
+    log_prob_with_replacement,
+    log_prob_without_replacement,
+    log_probabilities,
+)
+from rfp.records import Matches
+
+
+@dataclass(frozen=True)
+class MatchOptions:
+    """How matches are drawn between two sets of key points."""
+
+    candidates: Literal["mutual", "all", "dual_softmax"] = "mutual"
+    """Mutual nearest neighbours; all K² pairs; or all pairs, their logits the dual softmax of the similarities."""
+    temperature: float = 0.25
+    """τ; 1 is the paper's, at which unit descriptors are drawn almost uniformly."""
+    fraction: float = 0.5
+    """Draws as a share of the candidates ("mutual") or of the key points ("all", "dual_softmax")."""
+    replacement: bool = True
+    """Draw with replacement (a match may be drawn several times and is counted), or without (Plackett–Luce)."""
+
+    def __post_init__(self):
+        if self.candidates not in ("mutual", "all", "dual_softmax"):
+            raise ValueError(f"expected candidates 'mutual', 'all' or 'dual_softmax', got {self.candidates!r}")
+        if self.temperature <= 0.0:
+            raise ValueError(f"expected a temperature above 0, got {self.temperature}")
+        if not 0.0 < self.fraction <= 1.0:
+            raise ValueError(f"expected a fraction in (0, 1], got {self.fraction}")
+
+    def num_slots(self, num_keypoints: int) -> int:
+        """M, the most draws there can be."""
+        return max(1, math.ceil(self.fraction * num_keypoints))
+
+
+@dataclass(frozen=True)
+class MatchDistribution:
+    """log p over C candidate matches, each a key point of image 1 and one of image 2."""
+
+    log_p: Float[Tensor, "*B S C"]
+    valid: Bool[Tensor, "*B S C"]
+    index1: Int[Tensor, "*B S C"]
+    index2: Int[Tensor, "*B S C"]
+
+
+def mutual_nearest_neighbours(
+    descriptors1: Float[Tensor, "*B K1 D"],
+    descriptors2: Float[Tensor, "*B K2 D"],
+    valid1: Bool[Tensor, "*B K1"],
+    valid2: Bool[Tensor, "*B K2"],
+) -> tuple[Int[Tensor, "*B K1"], Bool[Tensor, "*B K1"]]:
+    """(index2, mutual): for each descriptor of image 1 its nearest in image 2, and whether the choice is mutual.
+
+    Nearest by inner product, which for unit descriptors is nearest by distance. Not differentiable.
+    """
+    similarity = descriptors1.detach() @ descriptors2.detach().transpose(-1, -2)
+    similarity = torch.where(valid1[..., :, None] & valid2[..., None, :], similarity, float("-inf"))
+    index2 = similarity.argmax(dim=-1)
+    index1 = similarity.argmax(dim=-2)
+    returns = index1.gather(-1, index2) == torch.arange(index2.shape[-1], device=index2.device)
+    return index2, returns & valid1 & valid2.gather(-1, index2)
+
+
+def match_distribution(
+    descriptors1: Float[Tensor, "*B S K1 D"],
+    descriptors2: Float[Tensor, "*B S K2 D"],
+    valid1: Bool[Tensor, "*B S K1"],
+    valid2: Bool[Tensor, "*B S K2"],
+    options: MatchOptions,
+) -> MatchDistribution:
+    """The distribution over the candidate matches of each draw of key points, differentiable in the descriptors."""
+    if options.candidates == "mutual":
+        index2, valid = mutual_nearest_neighbours(descriptors1, descriptors2, valid1, valid2)
+        partner = descriptors2.gather(-2, index2[..., None].expand(*index2.shape, descriptors2.shape[-1]))
+        squared = (descriptors1 - partner).square().sum(dim=-1)
+        logits = -_root(squared) / options.temperature
+        index1 = torch.arange(index2.shape[-1], device=index2.device).expand(index2.shape)
+        return MatchDistribution(log_probabilities(logits, valid), valid, index1, index2)
+
+    k1, k2 = descriptors1.shape[-2], descriptors2.shape[-2]
+    pairs = valid1[..., :, None] & valid2[..., None, :]
+    distance = _root(2.0 - 2.0 * descriptors1 @ descriptors2.transpose(-1, -2))
+    logits = -distance / options.temperature
+    if options.candidates == "dual_softmax":
+        masked = torch.where(pairs, logits, MASKED_LOG_PROBABILITY)
+        logits = torch.log_softmax(masked, dim=-1) + torch.log_softmax(masked, dim=-2)
+    candidate = torch.arange(k1 * k2, device=logits.device).expand(*logits.shape[:-2], -1)
+    valid = pairs.flatten(-2)
+    return MatchDistribution(
+        log_p=log_probabilities(logits.flatten(-2), valid),
+        valid=valid,
+        index1=candidate.div(k2, rounding_mode="floor"),
+        index2=candidate % k2,
+    )
+
+
+def match_noise_shape(options: MatchOptions, num_draws: int, num_keypoints: int) -> tuple[int, int]:
+    """(T, length) of the uniforms that ``draw_matches`` needs for one draw of key points."""
+    if options.replacement:
+        return num_draws, options.num_slots(num_keypoints)
+    return num_draws, num_keypoints if options.candidates == "mutual" else num_keypoints**2
+
+
+def draw_matches(
+    distribution: MatchDistribution,
+    uniforms: Float[Tensor, "*B S T L"],
+    num_keypoints: Int[Tensor, "*B S"],
+    num_slots: int,
+    options: MatchOptions,
+) -> Matches:
+    """T draws of matches for each draw of key points, and the log-probability of each draw.
+
+    How many are drawn depends on the key points alone, so the draws stay independent given them.
+
+    Args:
+        uniforms: Of ``match_noise_shape``.
+        num_keypoints: Key points that image 1 really has.
+        num_slots: ``options.num_slots(K)``.
+    """
+    log_p, valid = distribution.log_p, distribution.valid
+    num_candidates = valid.sum(dim=-1)
+    base = num_candidates if options.candidates == "mutual" else torch.minimum(num_keypoints, num_candidates)
+    wanted = (base * options.fraction).ceil().long()[..., None, None]
+    in_draw = (torch.arange(num_slots, device=log_p.device) < wanted).expand(*uniforms.shape[:-1], num_slots)
+    if options.replacement:
+        draws = distinct_draws(draw_with_replacement(log_p, valid, uniforms), in_draw)
+        log_prob = log_prob_with_replacement(log_p, draws.index, draws.count)
+    else:
+        index, drawn = draw_without_replacement(log_p, valid, uniforms, num_slots)
+        log_prob = log_prob_without_replacement(log_p, index, drawn & in_draw)
+        draws = distinct_draws(index, drawn & in_draw)
+
+    def of_candidate(values: Int[Tensor, "*B S C"]) -> Int[Tensor, "*B S T M"]:
+        at_index = values.unsqueeze(-2).expand(*draws.index.shape[:-1], -1).gather(-1, draws.index)
+        return torch.where(draws.valid, at_index, 0)
+
+    return Matches(
+        index1=of_candidate(distribution.index1),
+        index2=of_candidate(distribution.index2),
+        count=draws.count,
+        valid=draws.valid,
+        log_prob=log_prob,
+        num_candidates=num_candidates,
+    )
+
+
+def _root(squared: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Square root with a finite slope at zero: equal descriptors are common in a network that is just starting."""
+    return (squared.clamp_min(0.0) + 1e-12).sqrt()
