@@ -15,7 +15,7 @@ def relative_pose_error(
     *,
     fold_translation: bool,
 ) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
-    """Rotation and translation errors in radians: the angle of ``R_trueᵀ R`` and the angle between ``t`` and ``t_true``.
+    """Rotation and translation errors in radians: the angle of ``R_trueᵀ R``, and that between ``t`` and ``t_true``.
 
     Both angles are ``atan2(sine, cosine)``, which is accurate at 0 and at π where an arc cosine is not, and needs no
     clamping. A translation of zero length has no direction: its error is π, folded or not.
