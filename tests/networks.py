@@ -17,9 +17,10 @@ class TinyTestNetwork(nn.Module):
 
     def __init__(self, *, dim: int = 32, seed: int = 0) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(3, 16, 7, padding=3, padding_mode="replicate", bias=False)
-        self.descriptors = nn.Conv2d(16, dim, 5, padding=2, padding_mode="replicate", bias=False)
-        self.heat = nn.Conv2d(16, 1, 3, padding=1, padding_mode="replicate")
+        with torch.random.fork_rng(devices=[]):  # a layer draws its first weights from the global generator
+            self.patches = nn.Conv2d(3, 16, 7, padding=3, padding_mode="replicate", bias=False)
+            self.descriptors = nn.Conv2d(16, dim, 5, padding=2, padding_mode="replicate", bias=False)
+            self.heat = nn.Conv2d(16, 1, 3, padding=1, padding_mode="replicate")
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in self.parameters():

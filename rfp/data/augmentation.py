@@ -1,6 +1,6 @@
 """Photometric augmentation on the device: kornia's operations, driven by an explicit generator."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,8 @@ from kornia.augmentation import (
     RandomSaturation,
 )
 from torch import Tensor
+
+from rfp.records import PosedPair
 
 
 @dataclass(frozen=True)
@@ -70,3 +72,12 @@ class PhotometricAugmentation:
         size = 2 * int(2 * self.blur + 0.5) + 1
         blur = RandomGaussianBlur(size, (self.blur, self.blur), border_type="replicate", p=1.0)
         return blur(images, params={"sigma": torch.full((images.shape[0],), self.blur)})
+
+
+def photometric_augmentation(
+    pair: PosedPair, *, generator: torch.Generator, augmentation: PhotometricAugmentation | None = None
+) -> PosedPair:
+    """The pair with each of its images changed by a draw of its own; cameras and pose are as they were."""
+    augment = PhotometricAugmentation() if augmentation is None else augmentation
+    image1, image2 = (augment(image[None], generator=generator)[0] for image in (pair.image1, pair.image2))
+    return replace(pair, image1=image1, image2=image2)

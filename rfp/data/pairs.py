@@ -64,6 +64,11 @@ class PosedPairs(Sequence[PosedPair]):
         return f"PosedPairs({len(self)} pairs of {len(self.image_paths)} images, image_size={self.image_size})"
 
     @property
+    def names(self) -> list[str]:
+        """What messages call each pair; together they identify the data of a run."""
+        return [record.name for record in self.records]
+
+    @property
     def image_paths(self) -> list[Path]:
         """The distinct images, in the order of their first use."""
         return list(dict.fromkeys(path for record in self.records for path in (record.image1, record.image2)))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rfp.data import PhotometricAugmentation
+from rfp.data import PhotometricAugmentation, PosedPairs, photometric_augmentation
 
 
 def _generator(seed=0):
@@ -59,6 +59,16 @@ def test_positions_stay(images):
     step[..., 17:] = 0.8
     augmented = PhotometricAugmentation(noise=0.0)(step, generator=_generator())
     assert (augmented[0].mean((0, 1)).diff().argmax() + 1).item() == 17
+
+
+def test_a_pair_keeps_its_cameras_and_its_images_get_different_draws(session_pairs_folder):
+    pair = PosedPairs(session_pairs_folder)[0]
+    same_twice = type(pair)(pair.image1, pair.image1, pair.K1, pair.K2, pair.R, pair.t, pair.scene, pair.name)
+    augmented = photometric_augmentation(same_twice, generator=_generator())
+    assert not torch.equal(augmented.image1, augmented.image2)
+    assert torch.equal(augmented.K1, pair.K1)
+    assert torch.equal(augmented.R, pair.R)
+    assert augmented.name == pair.name
 
 
 def test_a_nan_stays_in_its_own_image(images):

@@ -72,6 +72,7 @@ def test_several_folders_follow_each_other(session_pairs_folder):
     pairs = PosedPairs([session_pairs_folder, str(session_pairs_folder)])
     assert len(pairs) == 10
     assert torch.equal(pairs[7].t, pairs[2].t)
+    assert pairs.names[5] == pairs.names[0] == pairs[0].name
 
 
 def _count_decoding(monkeypatch):

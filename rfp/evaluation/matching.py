@@ -1,0 +1,37 @@
+"""From deployed features to matched points, and how far those are from the true epipolar geometry."""
+
+import torch
+from jaxtyping import Float
+from kornia.geometry.epipolar import sampson_epipolar_distance
+from torch import Tensor
+
+from rfp.geometry.pose import essential_from_pose
+from rfp.policy.matches import mutual_nearest_neighbours
+from rfp.records import Features
+
+
+def match_features(features1: Features, features2: Features) -> tuple[Float[Tensor, "M 2"], Float[Tensor, "M 2"]]:
+    """The pixel positions of the mutual nearest neighbours of two images (B = 1), matched row by row."""
+    index2, mutual = mutual_nearest_neighbours(
+        features1.descriptor, features2.descriptor, features1.valid, features2.valid
+    )
+    chosen = mutual[0]
+    return features1.xy_px[0][chosen], features2.xy_px[0][index2[0][chosen]]
+
+
+def epipolar_error_px(
+    xy1_px: Float[Tensor, "M 2"],
+    xy2_px: Float[Tensor, "M 2"],
+    K1: Float[Tensor, "3 3"],
+    K2: Float[Tensor, "3 3"],
+    R: Float[Tensor, "3 3"],
+    t: Float[Tensor, "3"],
+) -> Float[Tensor, "M"]:
+    """The Sampson distance of each match in pixels under the pose ``X2 = R X1 + t``: F = K2⁻ᵀ [t]× R K1⁻¹.
+
+    About how far the two points have to move, together, to lie on each other's epipolar lines (Hartley and Zisserman,
+    section 11.4.3). Computed in float64.
+    """
+    K1, K2, R, t = (tensor.double() for tensor in (K1, K2, R, t))
+    F = torch.linalg.inv(K2).T @ essential_from_pose(R, t) @ torch.linalg.inv(K1)
+    return sampson_epipolar_distance(xy1_px.double()[None], xy2_px.double()[None], F[None], squared=True)[0].sqrt()
