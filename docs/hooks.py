@@ -1,0 +1,76 @@
+"""Puts measured figures into pages: a line ``{{ results: NAME.json }}`` becomes the tables of docs/results/NAME.json.
+
+Figures are never typed: where a results file is missing, the page says that nothing has been measured yet.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+_PLACEHOLDER = re.compile(r"^\{\{ results: (?P<name>[\w.-]+\.json) \}\}$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **kwargs) -> str:
+    """The page with its results filled in; called by mkdocs."""
+    return _PLACEHOLDER.sub(lambda match: render_file(RESULTS / match["name"]), markdown)
+
+
+def render_file(path: Path) -> str:
+    """The tables of a results file, or the statement that it does not exist."""
+    if not path.is_file():
+        return f"!!! note\n    Not measured yet: there is no `docs/results/{path.name}`."
+    return render(json.loads(path.read_text())) + f"\n\nFrom `docs/results/{path.name}`."
+
+
+def render(content: dict[str, Any]) -> str:
+    """Plain values first, as one table; then each list or group of rows as a table under its name."""
+    plain = {key: value for key, value in content.items() if _is_plain(value)}
+    parts = [_table([{"": _words(key), "value": value} for key, value in plain.items()])] if plain else []
+    for key, value in content.items():
+        if not _is_plain(value):
+            parts.append(f"**{_words(key)}**\n\n{_render_group(value)}")
+    return "\n\n".join(parts)
+
+
+def _render_group(value: Any) -> str:
+    if isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
+        return _table([{"": key, **row} for key, row in value.items()])
+    if isinstance(value, dict):
+        return _table([{"": _words(key), "value": item} for key, item in value.items()])
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        return _table(value)
+    return _cell(value)
+
+
+def _is_plain(value: Any) -> bool:
+    return not isinstance(value, (dict, list)) or (isinstance(value, list) and not _is_rows(value))
+
+
+def _is_rows(value: list) -> bool:
+    return bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [" | ".join(_words(column) for column in columns), " | ".join(["---"] * len(columns))]
+    lines += [" | ".join(_cell(row.get(column, "")) for column in columns) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+    if isinstance(value, dict):
+        return ", ".join(f"{_words(str(key))} {_cell(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value)) if len(value) <= 8 else f"{len(value)} values"
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _words(key: str) -> str:
+    return str(key).replace("_", " ")
