@@ -16,11 +16,11 @@ from rfp.geometry.polynomial_roots import real_roots
 
 # Monomials of x, y, z of degree ≤ 3 as exponents. The first ten are eliminated; the last six of them are those of
 # Nistér's table after his Gauss-Jordan elimination, rows e to j.
-_CUBIC = (
-    ((3, 0, 0), (0, 3, 0), (2, 1, 0), (1, 2, 0), (2, 0, 1), (2, 0, 0), (0, 2, 1), (0, 2, 0), (1, 1, 1), (1, 1, 0))
-    + ((1, 0, 2), (1, 0, 1), (1, 0, 0), (0, 1, 2), (0, 1, 1), (0, 1, 0))
-    + ((0, 0, 3), (0, 0, 2), (0, 0, 1), (0, 0, 0))
-)  # fmt: skip
+_DISCARDED = ((3, 0, 0), (0, 3, 0), (2, 1, 0), (1, 2, 0))
+_ROWS_E_TO_J = ((2, 0, 1), (2, 0, 0), (0, 2, 1), (0, 2, 0), (1, 1, 1), (1, 1, 0))
+_IN_X_AND_Y = ((1, 0, 2), (1, 0, 1), (1, 0, 0), (0, 1, 2), (0, 1, 1), (0, 1, 0))
+_IN_Z_ALONE = ((0, 0, 3), (0, 0, 2), (0, 0, 1), (0, 0, 0))
+_CUBIC = _DISCARDED + _ROWS_E_TO_J + _IN_X_AND_Y + _IN_Z_ALONE
 _LINEAR = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0))
 _QUADRATIC_PAIRS = tuple((a, b) for a in range(4) for b in range(a, 4))
 
@@ -36,7 +36,8 @@ def five_point(
 
     Each satisfies ``x2ᵀ E x1 = 0`` for the five matches of normalised points, ``det E = 0`` and
     ``E Eᵀ E - ½ trace(E Eᵀ) E = 0``, with ``‖E‖ = 1``. A sample without a real solution, or a degenerate one (repeated
-    points, points on a line, no translation), has no valid slot; values under a false mask are zero. Not differentiable.
+    points, points on a line, no translation), has no valid slot; values under a false mask are zero.
+    Not differentiable.
 
     Args:
         solver_dtype: of the algebra inside; the result has the dtype of ``x1``. In float32 the elimination loses the
@@ -251,9 +252,9 @@ def _determinant(rows: Tensor) -> Tensor:
 
 
 def _essential_from_roots(rows: Tensor, z: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """``E = x X + y Y + z Z + W`` at norm 1 as (9, 10, T), and whether it is defined; (x, y, 1) spans B(z)'s null space.
+    """``E = x X + y Y + z Z + W`` at norm 1 as (9, 10, T), and whether it is defined.
 
-    The null vector is the longest of the three cross products of two rows of B(z).
+    (x, y, 1) spans the null space of B(z): the longest of the three cross products of two rows of B(z).
     """
     values = []
     for first, last in ((0, 4), (4, 8), (8, 13)):

@@ -22,7 +22,7 @@ def real_roots(
 ) -> tuple[Float[Tensor, "degree T"], Bool[Tensor, "degree T"]]:
     """Real roots of T polynomials ``p(z) = Σ cᵢ zⁱ`` of one degree, and a mask of the slots that hold one.
 
-    Between two neighbouring real critical points a polynomial is monotone and has at most one root. So the real roots of
+    Between two neighbouring critical points a polynomial is monotone and has at most one root. So the real roots of
     p⁽ⁿ⁻¹⁾, …, p″, p′ and p are found in turn, each bracketed by those of the derivative before it: unlike a grid, this
     finds close pairs as well. Derivatives are handled in float32 (their roots need only separate those of the next);
     the roots themselves end in the dtype of the coefficients.

@@ -1,0 +1,69 @@
+"""Essential matrices to poses, in closed form."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from kornia.geometry.epipolar import decompose_essential_matrix_no_svd
+from torch import Tensor
+
+from rfp.geometry.triangulation import in_front_of_both
+
+
+def orthonormalize(R: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3 3"]:
+    """Rotations nearly equal to ``R``, which are nearly rotations: one Newton–Schulz step ``½ R (3 I - Rᵀ R)``.
+
+    The departure from orthonormality is squared: 1e-3 becomes 1e-6.
+    """
+    gram = (R[..., :, :, None] * R[..., :, None, :]).sum(dim=-3)
+    identity = torch.eye(3, dtype=R.dtype, device=R.device)
+    correction = 1.5 * identity - 0.5 * gram
+    return (R[..., :, :, None] * correction[..., None, :, :]).sum(dim=-2)
+
+
+def decompose_essential(E: Float[Tensor, "*B 3 3"]) -> tuple[Float[Tensor, "*B 4 3 3"], Float[Tensor, "*B 4 3"]]:
+    """The four poses ``(R, t), (R, -t), (R′, t), (R′, -t)`` of each essential matrix, ‖t‖ = 1.
+
+    B. K. P. Horn, Recovering baseline and orientation from essential matrix, 1990, eqs. 18 and 24 (kornia's closed
+    form). E = 0, which has no pose, gives those of R = I, t = (0, 0, 1).
+    """
+    batch = E.shape[:-2]
+    norm = E.square().sum(dim=(-2, -1), keepdim=True).sqrt()
+    usable = torch.isfinite(norm) & (norm > 0)
+    placeholder = torch.zeros_like(E)
+    placeholder[..., 0, 1], placeholder[..., 1, 0] = -1, 1
+    E = torch.where(usable, E / torch.where(usable, norm, torch.ones_like(norm)), placeholder)
+    R, R_twisted, t = decompose_essential_matrix_no_svd(E.reshape(-1, 3, 3))
+    t = t[..., 0]
+    rotations = orthonormalize(torch.stack((R, R, R_twisted, R_twisted), dim=1))
+    translations = torch.stack((t, -t, t, -t), dim=1)
+    return rotations.reshape(*batch, 4, 3, 3), translations.reshape(*batch, 4, 3)
+
+
+def twisted_poses(
+    R: Float[Tensor, "*B 3 3"], t: Float[Tensor, "*B 3"]
+) -> tuple[Float[Tensor, "*B 4 3 3"], Float[Tensor, "*B 4 3"]]:
+    """The four poses that share the essential matrix of ``(R, t)`` up to sign: itself first, ``R′ = (2 t tᵀ - I) R``."""
+    projection = (t[..., :, None] * R).sum(dim=-2)  # tᵀ R
+    twisted = 2 * t[..., :, None] * projection[..., None, :] - R
+    return torch.stack((R, R, twisted, twisted), dim=-3), torch.stack((t, -t, t, -t), dim=-2)
+
+
+def choose_pose(
+    R: Float[Tensor, "*B C 3 3"],
+    t: Float[Tensor, "*B C 3"],
+    x1: Float[Tensor, "*B N 2"],
+    x2: Float[Tensor, "*B N 2"],
+    mask: Bool[Tensor, "*B N"],
+) -> tuple[Float[Tensor, "*B 3 3"], Float[Tensor, "*B 3"], Int[Tensor, "*B"]]:
+    """Of C candidate poses the one with most matches in front of both cameras, and how many these are.
+
+    Only matches under ``mask`` count. The count must be tested: with no point in front a pose comes back as well.
+    """
+    candidates = R.shape[-3]
+    points = (*x1.shape[:-2], candidates, *x1.shape[-2:])
+    first, second = x1.unsqueeze(-3).expand(points), x2.unsqueeze(-3).expand(points)
+    count = (in_front_of_both(first, second, R, t) & mask.unsqueeze(-2)).sum(dim=-1)
+    most, best = count.max(dim=-1)
+    index = best[..., None, None]
+    chosen_t = t.gather(-2, index.expand(*best.shape, 1, 3)).squeeze(-2)
+    chosen_R = R.gather(-3, index[..., None].expand(*best.shape, 1, 3, 3)).squeeze(-3)
+    return chosen_R, chosen_t, most
