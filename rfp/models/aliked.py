@@ -22,7 +22,7 @@ class Aliked(nn.Module):
     The detector's heat is f = sigmoid(logit), so that log f = log-sigmoid(logit) is finite for every logit; kornia's
     own score map is f itself, which is 0 or 1 in float32 for the logits of a confident network.
 
-    ``Aliked(name)`` has random weights; :func:`rfp.load_pretrained` returns the trained ones.
+    ``Aliked(name)`` has random weights; `rfp.load_pretrained` returns the trained ones.
     """
 
     def __init__(self, name: str = "aliked-t16"):

@@ -23,7 +23,7 @@ class Disk(nn.Module):
     the distribution over local maxima of a photograph at 320 px has an effective size exp(entropy) of about 550, near
     to ALIKED's 490 and to that of DISK's own acceptance probability.
 
-    ``Disk()`` has random weights; :func:`rfp.load_pretrained` returns the trained ones.
+    ``Disk()`` has random weights; `rfp.load_pretrained` returns the trained ones.
     """
 
     name = "disk"

@@ -61,7 +61,7 @@ _PRETRAINED: dict[str, _Pretrained] = {
 
 
 def network_names() -> tuple[str, ...]:
-    """The names that :func:`load_pretrained` knows.
+    """The names that `load_pretrained` knows.
 
     Example:
         >>> "aliked-t16" in network_names()
@@ -152,7 +152,7 @@ def load_network(name_or_path: str | os.PathLike[str]) -> nn.Module:
 
 
 def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
-    """The same network, its parameters and buffers replaced by those of a file that :func:`save_weights` wrote.
+    """The same network, its parameters and buffers replaced by those of a file that `save_weights` wrote.
 
     Raises:
         InputError: the file cannot be read, or holds another network's weights.
