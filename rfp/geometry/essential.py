@@ -41,7 +41,7 @@ def decompose_essential(E: Float[Tensor, "*B 3 3"]) -> tuple[Float[Tensor, "*B 4
 def twisted_poses(
     R: Float[Tensor, "*B 3 3"], t: Float[Tensor, "*B 3"]
 ) -> tuple[Float[Tensor, "*B 4 3 3"], Float[Tensor, "*B 4 3"]]:
-    """The four poses that share the essential matrix of ``(R, t)`` up to sign: itself first, ``R′ = (2 t tᵀ - I) R``."""
+    """The four poses of one essential matrix up to sign: ±t with R, and ±t with ``R′ = (2 t tᵀ - I) R``."""
     projection = (t[..., :, None] * R).sum(dim=-2)  # tᵀ R
     twisted = 2 * t[..., :, None] * projection[..., None, :] - R
     return torch.stack((R, R, twisted, twisted), dim=-3), torch.stack((t, -t, t, -t), dim=-2)

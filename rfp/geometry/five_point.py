@@ -263,17 +263,11 @@ def _essential_from_roots(rows: Tensor, z: Tensor, basis: Tensor) -> tuple[Tenso
             value = torch.addcmul(rows[:, power, None], value, z)
         values.append(value)
     a, b, c = values  # each (3 rows, 10, T)
-    best, best_norm = None, None
-    for i, j in ((0, 1), (1, 2), (2, 0)):
-        cross = torch.stack((b[i] * c[j], c[i] * a[j], a[i] * b[j]))
-        cross -= torch.stack((c[i] * b[j], a[i] * c[j], b[i] * a[j]))
-        norm = (cross[0] * cross[0]).addcmul_(cross[1], cross[1]).addcmul_(cross[2], cross[2])
-        if best is None:
-            best, best_norm = cross, norm
-        else:
-            longer = norm > best_norm
-            best, best_norm = torch.where(longer, cross, best), torch.where(longer, norm, best_norm)
-    assert best is not None
+    best, best_norm = _cross(a, b, c, 0, 1)
+    for i, j in ((1, 2), (2, 0)):
+        cross, norm = _cross(a, b, c, i, j)
+        longer = norm > best_norm
+        best, best_norm = torch.where(longer, cross, best), torch.where(longer, norm, best_norm)
     x, y, one = best
     # The basis is orthonormal, so this is ‖E‖².
     squared = (x * x).addcmul_(y, y).addcmul_(one * one, z * z + 1)
@@ -284,3 +278,10 @@ def _essential_from_roots(rows: Tensor, z: Tensor, basis: Tensor) -> tuple[Tenso
     for weight, matrix in zip(weights[1:], basis[1:]):
         E.addcmul_(weight, matrix[:, None])
     return E, defined
+
+
+def _cross(a: Tensor, b: Tensor, c: Tensor, i: int, j: int) -> tuple[Tensor, Tensor]:
+    """The cross product of rows i and j of the matrices with columns a, b, c, and its squared length."""
+    cross = torch.stack((b[i] * c[j], c[i] * a[j], a[i] * b[j]))
+    cross -= torch.stack((c[i] * b[j], a[i] * c[j], b[i] * a[j]))
+    return cross, (cross[0] * cross[0]).addcmul_(cross[1], cross[1]).addcmul_(cross[2], cross[2])

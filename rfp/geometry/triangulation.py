@@ -1,6 +1,5 @@
 """Depths of matched points in both cameras, for cheirality."""
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -30,6 +29,7 @@ def in_front_of_both(
 ) -> Bool[Tensor, "*B N"]:
     """Whether each match triangulates in front of both cameras.
 
+    >>> import torch
     >>> forward = torch.tensor([0.0, 0.0, -1.0])  # camera 2 stands one unit further along the optical axis
     >>> in_front_of_both(torch.tensor([[0.1, 0.0]]), torch.tensor([[0.2, 0.0]]), torch.eye(3), forward)
     tensor([True])

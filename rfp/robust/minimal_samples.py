@@ -1,0 +1,73 @@
+"""Minimal samples of distinct matches from uniform noise."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def draw_minimal_samples(
+    noise: Float[Tensor, "*B H size"], weight: Float[Tensor, "*B N"]
+) -> tuple[Int[Tensor, "*B H size"], Bool[Tensor, "*B H"]]:
+    """Indices of ``size`` distinct matches for each of H samples, and whether the sample is usable.
+
+    The matches of a sample are drawn one after the other in proportion to their weights, without replacement: the k-th
+    uniform picks a place on the axis of cumulated weights from which the k - 1 intervals taken already are cut out.
+    Equal weights give uniform samples of distinct matches; zero weight is never drawn.
+
+    A problem with fewer than ``size`` matches of positive weight has no usable sample. Indices always point into the
+    N slots.
+
+    Args:
+        noise: U(0, 1).
+        weight: counts of the matches, 0 for masked ones.
+    """
+    batch, (num_samples, size), num_slots = noise.shape[:-2], noise.shape[-2:], weight.shape[-1]
+    if num_slots == 0:
+        return noise.new_zeros(noise.shape, dtype=torch.int64), noise.new_zeros(noise.shape[:-1], dtype=torch.bool)
+    # float64: places must resolve single counts even when counts add up to millions.
+    weight = torch.where(torch.isfinite(weight) & (weight > 0), weight, torch.zeros_like(weight)).double()
+    weight = weight.reshape(-1, num_slots)
+    ends = weight.cumsum(dim=-1)
+    uniforms = noise.reshape(-1, num_samples, size).double()
+
+    taken: list[tuple[Tensor, Tensor]] = []  # intervals (start, length), ascending
+    remaining = ends[:, -1:].expand(-1, num_samples)
+    indices = []
+    for draw in range(size):
+        place = uniforms[..., draw] * remaining
+        for start, length in taken:
+            place = torch.where(place >= start, place + length, place)
+        index = torch.searchsorted(ends, place.contiguous(), right=True).clamp_max_(num_slots - 1)
+        indices.append(index)
+        if draw < size - 1:
+            length = weight.gather(1, index)
+            remaining = (remaining - length).clamp_min_(0)
+            taken = _inserted(taken, ends.gather(1, index) - length, length)
+
+    samples = torch.stack(indices, dim=-1).reshape(*batch, num_samples, size)
+    usable = samples_usable(samples, weight.reshape(*batch, num_slots) > 0)
+    return samples, usable
+
+
+def samples_usable(samples: Int[Tensor, "*B H size"], valid: Bool[Tensor, "*B N"]) -> Bool[Tensor, "*B H"]:
+    """Whether the matches of each sample are distinct and valid. Indices outside of the N slots are not valid."""
+    num_slots, size = valid.shape[-1], samples.shape[-1]
+    inside = (samples >= 0) & (samples < num_slots)
+    if num_slots == 0:
+        return inside.all(dim=-1)
+    flat = samples.clamp(0, num_slots - 1).flatten(-2)
+    usable = (valid.gather(-1, flat).unflatten(-1, samples.shape[-2:]) & inside).all(dim=-1)
+    for first in range(size):
+        for second in range(first + 1, size):
+            usable = usable & (samples[..., first] != samples[..., second])
+    return usable
+
+
+def _inserted(intervals: list[tuple[Tensor, Tensor]], start: Tensor, length: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The ascending intervals with one more, inserted by compare and exchange."""
+    result = []
+    for other_start, other_length in intervals:
+        before = start < other_start
+        result.append((torch.where(before, start, other_start), torch.where(before, length, other_length)))
+        start, length = torch.where(before, other_start, start), torch.where(before, other_length, length)
+    return [*result, (start, length)]

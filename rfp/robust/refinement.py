@@ -1,0 +1,143 @@
+"""Local optimisation of poses on the Sampson distance, with a smooth truncated weight."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rfp.robust.scoring import MatchMonomials, denominator_form, table_product
+
+
+def refine_poses(
+    R: Float[Tensor, "P L 3 3"],
+    t: Float[Tensor, "P L 3"],
+    matches: MatchMonomials,
+    *,
+    scales: tuple[float, ...],
+) -> tuple[Float[Tensor, "P L 3 3"], Float[Tensor, "P L 3"]]:
+    """Poses after one damped Gauss–Newton step for each entry of ``scales``, ‖t‖ = 1.
+
+    Minimises ``Σ wᵢ ρ(eᵢ²)`` over rotation and direction of translation, e the Sampson distance in units of the
+    threshold and ρ Tukey's biweight, ``ρ′ = (1 - e²/c²)²`` for e < c. Each step is a five-dimensional normal equation
+    ``(Σ w ρ′ J Jᵀ + λ) δ = -Σ w ρ′ J e``, solved in closed form.
+
+    Args:
+        scales: c of each step, in units of the threshold; wide first.
+    """
+    for scale in scales:
+        error, jacobian = sampson_jacobian(R, t, matches)
+        weight = (1 - error.square() / (scale * scale)).clamp_min_(0).square_() * matches.weight[:, None]
+        R, t = retract(R, t, _gauss_newton_step(error, jacobian, weight))
+    return R, t
+
+
+def tangent_basis(t: Float[Tensor, "*B 3"]) -> tuple[Float[Tensor, "*B 3"], Float[Tensor, "*B 3"]]:
+    """Two unit vectors orthogonal to the unit vector ``t`` and to each other, without a branch.
+
+    T. Duff et al., Building an orthonormal basis, revisited, JCGT 2017.
+    """
+    x, y, z = t.unbind(-1)
+    sign = torch.copysign(torch.ones_like(z), z)
+    a = -1 / (sign + z)
+    b = x * y * a
+    first = torch.stack((1 + sign * x * x * a, sign * b, -sign * x), dim=-1)
+    return first, torch.stack((b, sign + y * y * a, -y), dim=-1)
+
+
+def retract(
+    R: Float[Tensor, "*B 3 3"], t: Float[Tensor, "*B 3"], step: Float[Tensor, "*B 5"]
+) -> tuple[Float[Tensor, "*B 3 3"], Float[Tensor, "*B 3"]]:
+    """The pose moved by ``step``: three for the rotation, from the left, and two for t in its tangent plane.
+
+    The rotation is that of the quaternion ``(1, ω/2)`` normalised: exp to second order, and free of sine and cosine.
+    """
+    half = step[..., :3] * 0.5
+    x, y, z = half.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
+    scale = 2 / (1 + xx + yy + zz)
+    xy, xz, yz = x * y, x * z, y * z
+    turn = torch.stack(
+        (
+            *(1 - scale * (yy + zz), scale * (xy - z), scale * (xz + y)),
+            *(scale * (xy + z), 1 - scale * (xx + zz), scale * (yz - x)),
+            *(scale * (xz - y), scale * (yz + x), 1 - scale * (xx + yy)),
+        ),
+        dim=-1,
+    ).unflatten(-1, (3, 3))
+    first, second = tangent_basis(t)
+    moved = t + first * step[..., 3, None] + second * step[..., 4, None]
+    norm = (moved[..., 0] * moved[..., 0] + moved[..., 1] * moved[..., 1] + moved[..., 2] * moved[..., 2]).sqrt()
+    return _product(turn, R), moved / norm[..., None]
+
+
+def _product(A: Tensor, B: Tensor) -> Tensor:
+    """``A @ B`` for 3×3 matrices by columns of A: the same rounding wherever a problem stands in the batch."""
+    return A[..., :, 0, None] * B[..., None, 0, :] + (
+        A[..., :, 1, None] * B[..., None, 1, :] + A[..., :, 2, None] * B[..., None, 2, :]
+    )
+
+
+def _cross(t: Tensor, R: Tensor) -> Tensor:
+    """``[t]× R``."""
+    return torch.linalg.cross(t[..., :, None].expand_as(R), R, dim=-2)
+
+
+def sampson_jacobian(
+    R: Float[Tensor, "P L 3 3"], t: Float[Tensor, "P L 3"], matches: MatchMonomials
+) -> tuple[Float[Tensor, "P L N"], Float[Tensor, "P L 5 N"]]:
+    """Signed Sampson distances in units of the threshold, and their derivatives along the five steps of ``retract``."""
+    E = _cross(t, R)
+    axes = torch.eye(3, dtype=R.dtype, device=R.device)
+    turned = [_cross(t, _cross(axes[axis].expand_as(t), R)) for axis in range(3)]
+    moved = [_cross(direction, R) for direction in tangent_basis(t)]
+    E_and_derivatives = torch.stack((E, *turned, *moved), dim=2).flatten(-2)  # (P, L, 6, 9)
+    problems, candidates = R.shape[:2]
+    rows = E_and_derivatives.permute(0, 3, 1, 2)  # (P, 9, L, 6)
+    form = denominator_form(rows[..., :1].expand_as(rows), rows)
+    numerator = table_product(rows.flatten(2), matches.epipolar).reshape(problems, candidates, 6, -1)
+    denominator = table_product(form.flatten(2), matches.denominator).reshape(problems, candidates, 6, -1)
+    inverse = denominator[:, :, 0].clamp_min(torch.finfo(R.dtype).tiny).rsqrt()
+    error = numerator[:, :, 0] * inverse
+    # d(n q^-½) = q^-½ (dn - ½ n q^-1 dq), with dq = 2 form(E, dE)
+    correction = denominator[:, :, 1:] * (error * inverse)[:, :, None]
+    return error, (numerator[:, :, 1:] - correction) * inverse[:, :, None]
+
+
+def _gauss_newton_step(error: Tensor, jacobian: Tensor, weight: Tensor) -> Tensor:
+    """``-(Σ w J Jᵀ + λ)⁻¹ Σ w J e`` (P, L, 5); zero where it is not finite."""
+    augmented = torch.cat((jacobian, error[:, :, None]), dim=2)
+    weighted = jacobian * weight[:, :, None]
+    # Row by row along the matches: a sum over the last dimension rounds the same in every batch.
+    normal = [(weighted[:, :, row, None] * augmented[:, :, row:]).sum(dim=-1) for row in range(5)]
+    step = -solve_symmetric(normal)
+    return torch.where(torch.isfinite(step).all(dim=-1, keepdim=True), step, torch.zeros_like(step))
+
+
+def solve_symmetric(upper: list[Float[Tensor, "*B columns"]], damping: float = 1e-6) -> Float[Tensor, "*B n"]:
+    """Solutions of small symmetric positive systems, by an unrolled ``L D Lᵀ`` that never waits for an error check.
+
+    Args:
+        upper: row i holds the entries i … n - 1 of row i of the matrix, then its right-hand side.
+        damping: relative to the diagonal; a row that vanishes yields zero.
+    """
+    size = len(upper)
+    A = [[upper[min(i, j)][..., abs(i - j)] for j in range(size)] for i in range(size)]
+    right = [upper[i][..., -1] for i in range(size)]
+    diagonal: list[Tensor] = []
+    for k in range(size):
+        pivot = A[k][k] + damping * upper[k][..., 0]
+        good = pivot > torch.finfo(pivot.dtype).tiny
+        diagonal.append(
+            torch.where(good, 1 / torch.where(good, pivot, torch.ones_like(pivot)), torch.zeros_like(pivot))
+        )
+        for i in range(k + 1, size):
+            factor = A[k][i] * diagonal[k]
+            right[i] = right[i] - factor * right[k]
+            for j in range(i, size):
+                A[i][j] = A[i][j] - factor * A[k][j]
+    solution: list[Tensor] = [right[0]] * size
+    for k in range(size - 1, -1, -1):
+        value = right[k]
+        for j in range(k + 1, size):
+            value = value - A[k][j] * solution[j]
+        solution[k] = value * diagonal[k]
+    return torch.stack(solution, dim=-1)
