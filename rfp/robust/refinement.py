@@ -112,7 +112,7 @@ def _gauss_newton_step(error: Tensor, jacobian: Tensor, weight: Tensor) -> Tenso
     return torch.where(torch.isfinite(step).all(dim=-1, keepdim=True), step, torch.zeros_like(step))
 
 
-def solve_symmetric(upper: list[Float[Tensor, "*B columns"]], damping: float = 1e-6) -> Float[Tensor, "*B n"]:
+def solve_symmetric(upper: list[Float[Tensor, "*B _"]], damping: float = 1e-6) -> Float[Tensor, "*B n"]:
     """Solutions of small symmetric positive systems, by an unrolled ``L D Lᵀ`` that never waits for an error check.
 
     Args:

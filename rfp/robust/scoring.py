@@ -8,7 +8,7 @@ once for all candidates.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # MKL sums in another order when a product has few rows; with so many it depends neither on the batch nor on the tile.
@@ -91,7 +91,7 @@ def inlier_mask(E: Float[Tensor, "P 9"], matches: MatchMonomials) -> Bool[Tensor
     return (squared_errors(E[:, :, None], matches)[:, 0] <= 1) & (matches.weight > 0)
 
 
-def scoring_subset(weight: Float[Tensor, "P N"], size: int) -> Float[Tensor, "P size"]:
+def scoring_subset(weight: Float[Tensor, "P N"], size: int) -> Int[Tensor, "P size"]:
     """Indices of ``size`` matches spread evenly over the cumulated weights: each stands for the same weight.
 
     Systematic sampling with a golden-ratio offset inside each stratum, so that no period in the order of the matches
