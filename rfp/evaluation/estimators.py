@@ -14,6 +14,7 @@ from torch import Tensor
 from rfp.geometry.camera import normalize_points, normalized_threshold
 from rfp.geometry.pose import essential_from_pose
 from rfp.records import InputError, RelativePose
+from rfp.robust.ransac import estimate_relative_pose
 
 EstimatorName = Literal["poselib", "opencv", "opencv-ransac", "rfp"]
 
@@ -112,8 +113,6 @@ def _opencv_essential_then_pose(
 
 
 def _rfp(xy1_px: Tensor, xy2_px: Tensor, K1: Tensor, K2: Tensor, max_error_px: float, seed: int) -> RelativePose:
-    from rfp.robust.ransac import estimate_relative_pose
-
     pose = estimate_relative_pose(
         normalize_points(xy1_px, K1)[None],
         normalize_points(xy2_px, K2)[None],

@@ -2,9 +2,9 @@
 
 import torch
 from jaxtyping import Float
-from kornia.geometry.epipolar import sampson_epipolar_distance
 from torch import Tensor
 
+from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import essential_from_pose
 from rfp.policy.matches import mutual_nearest_neighbours
 from rfp.records import Features
@@ -34,4 +34,4 @@ def epipolar_error_px(
     """
     K1, K2, R, t = (tensor.double() for tensor in (K1, K2, R, t))
     F = torch.linalg.inv(K2).T @ essential_from_pose(R, t) @ torch.linalg.inv(K1)
-    return sampson_epipolar_distance(xy1_px.double()[None], xy2_px.double()[None], F[None], squared=True)[0].sqrt()
+    return sampson_distance(xy1_px.double(), xy2_px.double(), F).sqrt()
