@@ -17,11 +17,10 @@ class Disk(nn.Module):
     """DISK with kornia's layers and parameters: heat by a tempered softmax of its logits, dense descriptors.
 
     ``log f = logit / temperature``. DISK picks a pixel of a cell by softmax of the logits and accepts it with
-    probability sigmoid(logit); its trained logits reach 150 (1024th best pixel of a photograph: about 55), where the
-    log-sigmoid is 0 in float32 and the order of key points is lost, and where a softmax over the whole image would
-    sit on one pixel. Dividing by a power of two keeps the order exactly, so the deployed detector is unchanged. With 32
-    the distribution over local maxima of a photograph at 320 px has an effective size exp(entropy) of about 550, near
-    to ALIKED's 490 and to that of DISK's own acceptance probability.
+    probability sigmoid(logit). Its trained logits go beyond 100 on photographs: there the log-sigmoid is 0 in float32
+    and the order of key points is lost, and a softmax over the whole image would sit on one pixel. Dividing by a power
+    of two keeps the order exactly, so the deployed detector is unchanged; with 32 the distribution chooses from about
+    as many local maxima as DISK's acceptance probability and as ALIKED's heat do (benchmarks/disk_temperature.py).
 
     ``Disk()`` has random weights; `rfp.load_pretrained` returns the trained ones.
     """

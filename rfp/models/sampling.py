@@ -14,9 +14,10 @@ def sample_descriptors(
     """Unit-norm descriptors at points of the image, read bilinearly from a feature map of any stride.
 
     The map is taken to cover the image edge to edge: with s = w / wf, the cell (i, j) stands for the pixels
-    [i s, (i + 1) s), so that its centre lies at the pixel (i + ½) s - ½. That is what stacked convolutions and pooling
-    by s give; at stride 1 a point at integer pixels reads its own cell. Beyond the outermost centres the border is
-    repeated. Differentiable with respect to the map and, piecewise, to the points.
+    [i s, (i + 1) s), so that its centre lies at the pixel (i + ½) s - ½. That is what pooling by s gives; a 3×3
+    convolution of stride s with padding 1 instead centres its cells on the pixels i s. At stride 1 a point at integer
+    pixels reads its own cell. Beyond the outermost centres the border is repeated. Differentiable with respect to the
+    map and, piecewise, to the points.
 
     Args:
         feature_map: of any scale; each descriptor is divided by its norm.

@@ -43,7 +43,7 @@ def test_heat_is_kornias_logit_over_the_temperature(network, size):
 
 
 def test_heat_keeps_the_order_of_logits_that_a_log_sigmoid_would_lose():
-    """Trained logits reach 150 on photographs: normalised over the image, they must still be distinct."""
+    """Trained logits go beyond 100 on photographs: normalised over the image, they must still be distinct."""
     logit = torch.linspace(50, 160, 1000)
     assert F.logsigmoid(logit).log_softmax(0).diff().le(0).any()
     heat = (logit / Disk().temperature).log_softmax(0)

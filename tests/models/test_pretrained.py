@@ -101,7 +101,7 @@ def test_without_the_package_weights_come_from_the_hub(no_weights_package, tmp_p
     assert (tmp_path / "hub/hub/checkpoints/aliked-t16.pth").is_file()
 
 
-@pytest.mark.filterwarnings("ignore:Failed to")
+@pytest.mark.filterwarnings("ignore:Failed to", "ignore:Transient failure")
 def test_weights_found_nowhere_name_the_command_that_installs_them(no_weights_package, tmp_path, monkeypatch):
     recipe = module._PRETRAINED["aliked-t16"]
     unserved = dataclasses.replace(recipe, urls=((tmp_path / "absent.pth").as_uri(),))
