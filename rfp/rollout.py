@@ -1,13 +1,43 @@
-"""The whole flow on one screen: features → key points → matches → task → reward (being written)."""
+"""The whole flow on one screen: features → key points → matches → task → reward, and the deployed detector beside it.
 
+Everything between the images and the surrogate stays where the tensors are. The images of a batch may differ in size:
+the network sees groups of equal size (padding an image changes what a network computes inside it), and padding with
+masks begins after it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rfp.records import Correspondences, DenseFeatures, TwoViewGeometry
+from rfp.geometry.camera import normalize_points
+from rfp.policy.keypoints import (
+    KeypointOptions,
+    draw_keypoints,
+    keypoint_distribution,
+    keypoint_noise_shape,
+    top_keypoints,
+)
+from rfp.policy.matches import MatchOptions, draw_matches, match_distribution, match_noise_shape
+from rfp.records import (
+    Correspondences,
+    DenseFeatures,
+    Features,
+    Keypoints,
+    Matches,
+    PosedPair,
+    TwoViewGeometry,
+    map_tensors,
+)
+from rfp.rewards import PoseErrorReward
+from rfp.robust.ransac import RansacOptions
+from rfp.robust.relative_pose import RelativePoseEstimator
 
 
+@runtime_checkable
 class FeatureNetwork(Protocol):
     """What rfp asks of a network: a heat map, and descriptors at given points. Any ``nn.Module`` with these two."""
 
@@ -22,13 +52,14 @@ class FeatureNetwork(Protocol):
 
 @runtime_checkable
 class SubpixelNetwork(Protocol):
-    """A network whose deployed detector moves its key points off the pixel grid. Training never calls it."""
+    """A network whose detector can move its key points off the pixel grid; used at deployment, in training on demand."""
 
     def refine(self, features: DenseFeatures, xy_px: Float[Tensor, "b N 2"]) -> Float[Tensor, "b N 2"]:
         """The points moved to the sub-pixel peak of the heat map."""
         ...
 
 
+@runtime_checkable
 class TaskEstimator(Protocol):
     """A robust estimator, a black box: nothing flows back through it."""
 
@@ -38,13 +69,300 @@ class TaskEstimator(Protocol):
         ...
 
     def __call__(self, correspondences: Correspondences, noise: Float[Tensor, "..."]) -> Any:
-        """The task's result for each problem, with a mask ``valid`` of shape (*B,)."""
+        """The task's result for each problem: a record of tensors with a mask ``valid`` of shape (*B,)."""
         ...
 
 
+@runtime_checkable
 class Reward(Protocol):
-    """What a task's result was worth; higher is better, always finite."""
+    """What a task's result was worth: higher is better, always finite, the worst value where the estimate failed."""
 
-    def __call__(
-        self, result: Any, correspondences: Correspondences, truth: TwoViewGeometry
-    ) -> Float[Tensor, "*B"]: ...
+    def __call__(self, result: Any, correspondences: Correspondences, truth: TwoViewGeometry) -> Float[Tensor, "*B"]:
+        """The reward of each problem. ``truth`` broadcasts against it."""
+        ...
+
+
+@dataclass(frozen=True)
+class RolloutOptions:
+    """How a batch of pairs becomes rewards."""
+
+    keypoints: KeypointOptions = field(default_factory=KeypointOptions)
+    matches: MatchOptions = field(default_factory=MatchOptions)
+    num_keypoint_draws: int = 3
+    """S, n_X of the paper: draws of key points for each pair."""
+    num_match_draws: int = 3
+    """T, n_M of the paper: draws of matches for each draw of key points."""
+    subpixel: bool = False
+    """Hand the estimator the positions that the network's own sub-pixel step gives (no gradient flows through it)."""
+    max_error_px: float = 1.0
+    """Inlier threshold of the estimator in the loop, in pixels of the images as they are given."""
+    ransac: RansacOptions = field(default_factory=lambda: RansacOptions(num_hypotheses=256))
+
+    @classmethod
+    def paper(cls, **changes) -> "RolloutOptions":
+        """The policy of Reinforced Feature Points: 600 pixels with replacement, no NMS, τ = 1, half of the mutual matches.
+
+        Together with ``baseline="mean"``. Three defects of the original code are not repeated: draws are counted, the
+        heat map is normalised over the image, and a failed estimate keeps the worst reward.
+        """
+        keypoints = KeypointOptions(num_keypoints=600, nms_radius=0, border=0, replacement=True)
+        matches = MatchOptions(candidates="mutual", temperature=1.0, fraction=0.5, replacement=True)
+        return replace(cls(keypoints=keypoints, matches=matches), **changes)
+
+
+@dataclass(frozen=True)
+class RolloutNoise:
+    """The uniforms that one rollout consumes; row b belongs to pair b, whatever stands beside it in the batch."""
+
+    keypoints1: Float[Tensor, "B S L"]
+    keypoints2: Float[Tensor, "B S L"]
+    matches: Float[Tensor, "B S T Q"]
+    estimator: Float[Tensor, "B S T ..."]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Rewards of B × S × T draws and the log-probabilities that they reinforce. Only the latter carry a gradient."""
+
+    reward: Float[Tensor, "B S T"]
+    log_prob_keypoints: Float[Tensor, "B S"]
+    log_prob_matches: Float[Tensor, "B S T"]
+    valid: Bool[Tensor, "B"]
+    """False: the pair's input was unusable (NaN), it is left out with all its draws."""
+    failed: Bool[Tensor, "B S T"]
+    """True: the estimator found nothing. Such a draw keeps the worst reward and takes part in the baselines."""
+    result: Any
+    """What the task's estimator returned, (B, S, T)."""
+    keypoints1: Keypoints
+    keypoints2: Keypoints
+    matches: Matches
+    correspondences: Correspondences
+
+
+def rollout(
+    network: FeatureNetwork,
+    pairs: Sequence[PosedPair],
+    *,
+    options: RolloutOptions | None = None,
+    generator: torch.Generator,
+    estimator: TaskEstimator | None = None,
+    reward: Reward | None = None,
+) -> Rollout:
+    """Draws of key points and matches for each pair, the poses estimated from them, and what those were worth.
+
+    One forward pass, then S × T draws of every pair in one batch. The gradient reaches the network through
+    ``log_prob_keypoints`` and ``log_prob_matches``; give both to ``surrogate_loss``.
+
+    Args:
+        pairs: On the network's device; their images may differ in size.
+        generator: On that device too.
+        estimator: Default: batched RANSAC for the relative pose, by ``options``.
+        reward: Default: the paper's soft-clipped pose error.
+
+    Raises:
+        ValueError: no pairs.
+    """
+    options = RolloutOptions() if options is None else options
+    estimator = default_estimator(options) if estimator is None else estimator
+    noise = draw_noise(pairs, options=options, estimator=estimator, generator=generator)
+    return rollout_on_noise(network, pairs, noise, options=options, estimator=estimator, reward=reward)
+
+
+def rollout_on_noise(
+    network: FeatureNetwork,
+    pairs: Sequence[PosedPair],
+    noise: RolloutNoise,
+    *,
+    options: RolloutOptions,
+    estimator: TaskEstimator,
+    reward: Reward | None = None,
+) -> Rollout:
+    """``rollout`` on given noise: a pure function, which can be compiled, captured and run on ``device="meta"``."""
+    reward = PoseErrorReward() if reward is None else reward
+    num_pairs, num_keypoints = len(pairs), options.keypoints.num_keypoints
+
+    images = [pair.image1 for pair in pairs] + [pair.image2 for pair in pairs]
+    features = _extract(network, images)
+    distribution = keypoint_distribution(features.log_heat, features.sizes, options.keypoints)
+    uniforms = torch.cat([noise.keypoints1, noise.keypoints2])
+    keypoints = draw_keypoints(distribution, uniforms, options.keypoints)
+    descriptors = features.describe(network, keypoints.xy_px.detach())
+    positions = keypoints.xy_px.detach()
+    if options.subpixel and isinstance(network, SubpixelNetwork):
+        positions = features.refine(network, positions)
+
+    one, two = slice(0, num_pairs), slice(num_pairs, 2 * num_pairs)
+    candidates = match_distribution(
+        descriptors[one], descriptors[two], keypoints.valid[one], keypoints.valid[two], options.matches
+    )
+    matches = draw_matches(
+        candidates,
+        noise.matches,
+        keypoints.valid[one].sum(dim=-1),
+        options.matches.num_slots(num_keypoints),
+        options.matches,
+    )
+
+    truth = _truth(pairs, features.valid[one] & features.valid[two])
+    correspondences = _correspondences(positions[one], positions[two], matches, truth)
+    with torch.no_grad():
+        result = estimator(correspondences, noise.estimator)
+        value = reward(result, correspondences, truth)
+
+    return Rollout(
+        reward=value,
+        log_prob_keypoints=keypoints.log_prob[one] + keypoints.log_prob[two],
+        log_prob_matches=matches.log_prob,
+        valid=truth.valid[:, 0, 0],
+        failed=~result.valid,
+        result=result,
+        keypoints1=map_tensors(keypoints, lambda tensor: tensor[one]),
+        keypoints2=map_tensors(keypoints, lambda tensor: tensor[two]),
+        matches=matches,
+        correspondences=correspondences,
+    )
+
+
+def default_estimator(options: RolloutOptions) -> RelativePoseEstimator:
+    """The batched RANSAC for the relative pose that ``options`` describe."""
+    return RelativePoseEstimator(max_error_px=options.max_error_px, options=options.ransac)
+
+
+def draw_noise(
+    pairs: Sequence[PosedPair], *, options: RolloutOptions, estimator: TaskEstimator, generator: torch.Generator
+) -> RolloutNoise:
+    """The uniforms for one rollout, drawn on the generator's device."""
+    if not pairs:
+        raise ValueError("expected at least one pair, got none; check the data set")
+    images = [image for pair in pairs for image in (pair.image1, pair.image2)]
+    area = max(image.shape[-2] for image in images) * max(image.shape[-1] for image in images)
+    keypoint_shape = keypoint_noise_shape(options.keypoints, options.num_keypoint_draws, area)
+    match_shape = match_noise_shape(options.matches, options.num_match_draws, options.keypoints.num_keypoints)
+    draws = (len(pairs), options.num_keypoint_draws, options.num_match_draws)
+
+    def uniforms(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=generator.device)
+
+    return RolloutNoise(
+        keypoints1=uniforms(len(pairs), *keypoint_shape),
+        keypoints2=uniforms(len(pairs), *keypoint_shape),
+        matches=uniforms(len(pairs), options.num_keypoint_draws, *match_shape),
+        estimator=uniforms(*draws, *estimator.noise_shape),
+    )
+
+
+@torch.no_grad()
+def detect(
+    network: FeatureNetwork,
+    images: Float[Tensor, "B 3 h w"],
+    *,
+    num_keypoints: int,
+    nms_radius: int = 2,
+    border: int = 4,
+) -> Features:
+    """The deployed detector: the most probable local maxima, sub-pixel where the network has it, and their descriptors.
+
+    The distribution is the training policy's; the draw is replaced by its top.
+
+    >>> import rfp, torch
+    >>> network = rfp.load_pretrained("aliked-t16")  # doctest: +SKIP
+    >>> features = rfp.detect(network, torch.rand(1, 3, 240, 320), num_keypoints=512)  # doctest: +SKIP
+    """
+    options = KeypointOptions(
+        num_keypoints=num_keypoints, nms_radius=nms_radius, border=border, max_candidates=num_keypoints
+    )
+    finite = images.isfinite()
+    dense = network.extract(torch.where(finite, images, 0.0))
+    sizes = [(images.shape[-2], images.shape[-1])] * images.shape[0]
+    distribution = keypoint_distribution(dense.log_heat, sizes, options)
+    xy_px, score, valid = top_keypoints(distribution, num_keypoints)
+    if isinstance(network, SubpixelNetwork):
+        xy_px = network.refine(dense, xy_px)
+    descriptor = network.describe(dense, xy_px)
+    usable = valid & finite.flatten(1).all(dim=-1, keepdim=True)
+    return Features(xy_px=xy_px, score=torch.where(usable, score, 0.0), descriptor=descriptor, valid=usable)
+
+
+@dataclass(frozen=True)
+class _GroupedFeatures:
+    """Dense features of a list of images, kept by size as the network saw them; heat maps padded to one size."""
+
+    groups: list[tuple[list[int], DenseFeatures]]
+    log_heat: Float[Tensor, "b h w"]
+    sizes: list[tuple[int, int]]
+    valid: Bool[Tensor, "b"]
+
+    def describe(self, network: FeatureNetwork, xy_px: Float[Tensor, "b S K 2"]) -> Float[Tensor, "b S K D"]:
+        return self._each(network.describe, xy_px)
+
+    def refine(self, network: SubpixelNetwork, xy_px: Float[Tensor, "b S K 2"]) -> Float[Tensor, "b S K 2"]:
+        with torch.no_grad():
+            return self._each(network.refine, xy_px)
+
+    def _each(self, function, xy_px: Float[Tensor, "b S K 2"]) -> Float[Tensor, "b S K _"]:
+        """``function(features, points)`` group by group, put back in the order of the images."""
+        rows: list[Tensor] = [xy_px[0]] * len(self.sizes)
+        for members, dense in self.groups:
+            # Views by Python integers: an index list would be a host constant, copied to the device at each step.
+            points = torch.stack([xy_px[member].flatten(0, 1) for member in members])
+            for member, values in zip(members, function(dense, points), strict=True):
+                rows[member] = values.unflatten(0, xy_px.shape[1:3])
+        return torch.stack(rows)
+
+
+def _extract(network: FeatureNetwork, images: Sequence[Float[Tensor, "3 _ _"]]) -> _GroupedFeatures:
+    """Features of each image, computed in groups of equal size. NaN is replaced before the network and flagged."""
+    sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+    height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
+    finite = [image.isfinite() for image in images]
+    clean = [torch.where(mask, image, 0.0) for mask, image in zip(finite, images, strict=True)]
+    groups: list[tuple[list[int], DenseFeatures]] = []
+    log_heat: list[Tensor] = [clean[0]] * len(images)
+    for size in dict.fromkeys(sizes):
+        members = [number for number, other in enumerate(sizes) if other == size]
+        dense = network.extract(torch.stack([clean[member] for member in members]))
+        groups.append((members, dense))
+        for member, heat in zip(members, dense.log_heat, strict=True):
+            log_heat[member] = torch.nn.functional.pad(heat, (0, width - size[1], 0, height - size[0]))
+    valid = torch.stack([mask.all() for mask in finite])
+    return _GroupedFeatures(groups=groups, log_heat=torch.stack(log_heat), sizes=sizes, valid=valid)
+
+
+def _truth(pairs: Sequence[PosedPair], images_valid: Bool[Tensor, "B"]) -> TwoViewGeometry:
+    """Cameras and poses as (B, 1, 1, …), to broadcast against the draws. Unusable ones are replaced and flagged."""
+    K1, K2, R, t = (torch.stack([getattr(pair, name) for pair in pairs]) for name in ("K1", "K2", "R", "t"))
+    finite = torch.cat([K1.flatten(1), K2.flatten(1), R.flatten(1), t], dim=1).isfinite().all(dim=1)
+    identity = torch.eye(3, dtype=K1.dtype, device=K1.device)
+    keep = finite[:, None, None]
+    truth = TwoViewGeometry(
+        K1=torch.where(keep, K1, identity),
+        K2=torch.where(keep, K2, identity),
+        R=torch.where(keep, R, identity),
+        t=torch.where(finite[:, None], t, identity[2]),
+        valid=finite & images_valid,
+    )
+    return map_tensors(truth, lambda tensor: tensor[:, None, None])
+
+
+def _correspondences(
+    xy1_px: Float[Tensor, "B S K 2"], xy2_px: Float[Tensor, "B S K 2"], matches: Matches, truth: TwoViewGeometry
+) -> Correspondences:
+    """The drawn matches as points, detached. Problems are (B, S, T)."""
+    problems = matches.valid.shape[:-1]
+
+    def at(points: Float[Tensor, "B S K 2"], index: Int[Tensor, "B S T M"]) -> Float[Tensor, "B S T M 2"]:
+        points = points[:, :, None].expand(*problems, *points.shape[-2:])
+        return points.gather(-2, index[..., None].expand(*index.shape, 2))
+
+    points1, points2 = at(xy1_px, matches.index1), at(xy2_px, matches.index2)
+    K1, K2 = (K.expand(*problems, 3, 3) for K in (truth.K1, truth.K2))
+    return Correspondences(
+        xy1_px=points1,
+        xy2_px=points2,
+        x1=normalize_points(points1, K1),
+        x2=normalize_points(points2, K2),
+        weight=matches.count.to(points1.dtype),
+        valid=matches.valid,
+        K1=K1,
+        K2=K2,
+    )

@@ -52,9 +52,7 @@ def test_log_probability_is_that_of_the_whole_image_distribution(replacement, nm
         num_keypoints=12, nms_radius=nms_radius, border=3, replacement=replacement, uniform_mixing=0.1
     )
     log_heat = heat()
-    keypoints = draw_keypoints(
-        keypoint_distribution(log_heat, SIZES, options), noise(options, 1, 24 * 32), options
-    )
+    keypoints = draw_keypoints(keypoint_distribution(log_heat, SIZES, options), noise(options, 1, 24 * 32), options)
     for image, (height, width) in enumerate(SIZES):
         candidates = [
             (x, y)
@@ -77,9 +75,7 @@ def test_log_probability_is_that_of_the_whole_image_distribution(replacement, nm
 
 def test_draws_with_replacement_add_up_to_the_number_asked_for():
     options = KeypointOptions(num_keypoints=200, nms_radius=2, border=3, replacement=True)
-    keypoints = draw_keypoints(
-        keypoint_distribution(heat(), SIZES, options), noise(options, 3, 24 * 32), options
-    )
+    keypoints = draw_keypoints(keypoint_distribution(heat(), SIZES, options), noise(options, 3, 24 * 32), options)
     assert (keypoints.count.sum(-1) == 200).all()
     assert (keypoints.count.max() > 1).all()
     assert not keypoints.valid.all()

@@ -1,0 +1,221 @@
+"""``rfp train``: fine-tune a network on posed pairs, and report what it did to held-out accuracy."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from torch import nn
+from tqdm import tqdm
+
+from rfp.cli.device import choose_device
+from rfp.data.pairs import PosedPairs
+from rfp.evaluation.evaluate import EvaluationReport, evaluate
+from rfp.evaluation.report import format_table
+from rfp.models.pretrained import load_network
+from rfp.plotting.curves import reward_curve
+from rfp.plotting.matches import before_after
+from rfp.records import InputError
+from rfp.rollout import RolloutOptions
+from rfp.training.checkpoint import write_json
+from rfp.training.options import TrainerOptions, options_from_json
+from rfp.training.trainer import Trainer, TrainingSummary
+
+
+@dataclass(frozen=True)
+class Train:
+    """Fine-tune a network by REINFORCE on the pose error of image pairs.
+
+    Three sets of pairs with three roles: --data teaches, --validation selects the weights that are kept (the start is
+    among the candidates), --report is only looked at before and after.
+    """
+
+    network: str = "aliked-t16"
+    """A pretrained network's name, or a run folder or weights file to go on from."""
+    data: tuple[Path, ...] = ()
+    """Folders of posed pairs to train on."""
+    validation: tuple[Path, ...] = ()
+    """Folders whose AUC selects the weights; without any, the last weights are kept."""
+    report: tuple[Path, ...] = ()
+    """Folders for the table before and after; they select nothing."""
+    image_size: int = 320
+    """Longer side of the images in pixels; intrinsics are scaled in step."""
+    paper: bool = False
+    """The policy and baseline of Reinforced Feature Points (CVPR 2020): no NMS, with replacement, τ = 1, mean baseline."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    output: Path | None = None
+    """The run folder; a new one under runs/ by default."""
+    resume: Path | None = None
+    """Go on with the run in this folder: its options hold, --steps may be raised."""
+    json: Path | None = None
+    """Write the figures of the run to this file, too."""
+    trainer: Annotated[TrainerOptions, tyro.conf.arg(name="")] = field(default_factory=TrainerOptions)
+
+
+def defaults_to_resume(folder: Path) -> Train:
+    """The command that began the run in ``folder``, to be overridden by what is said now.
+
+    Raises:
+        InputError: no run there, or one whose options cannot be read.
+    """
+    path = folder / "options.json"
+    try:
+        options = json.loads(path.read_text())
+        return Train(
+            network=options["start"],
+            data=tuple(map(Path, options["data"])),
+            validation=tuple(map(Path, options["validation"])),
+            report=tuple(map(Path, options["report"])),
+            image_size=options["image_size"],
+            output=folder,
+            resume=folder,
+            trainer=options_from_json(TrainerOptions, options["trainer"]),
+        )
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not the options of a run of rfp train ({error}); give a run folder") from error
+
+
+def train(command: Train) -> dict[str, Any]:
+    """Run the command and return the figures that ``summary.json`` holds."""
+    if not command.data:
+        raise InputError("expected folders of posed pairs to train on, got none; give --data FOLDER")
+    options = command.trainer
+    if command.paper:
+        rollout = RolloutOptions.paper(max_error_px=options.rollout.max_error_px, ransac=options.rollout.ransac)
+        options = replace(options, rollout=rollout, baseline="mean")
+    device = choose_device(command.device)
+    pairs = PosedPairs(command.data, image_size=command.image_size)
+    validation = PosedPairs(command.validation, image_size=command.image_size) if command.validation else None
+    reports = {_set_name(path): PosedPairs(path, image_size=command.image_size) for path in command.report}
+    # A broken image is found now, and not an hour into the run.
+    for checked in (pairs, validation, *reports.values()):
+        if checked is not None:
+            checked.check_images()
+    network = load_network(command.network).to(device)
+    folder = command.resume or command.output or _new_run_folder(command.network)
+    if command.resume is None and (folder / "checkpoint.pt").exists():
+        raise InputError(f"{folder}: a run is there already; go on with --resume {folder}, or choose another --output")
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"training {command.network} on {pairs!r}, run folder {folder}")
+
+    start = load_network(command.network).to(device)
+    before = _judge(start, reports, options)
+    summary = _fit(network, options, command, pairs, validation, folder)
+    after = _judge(network, reports, options)
+
+    reward_curve(summary.metrics, path=folder / "reward.png", validations=summary.validations)
+    shown = next(iter(reports.values())) if reports else (validation or pairs)
+    before_after(start, network, shown[len(shown) // 2], path=folder / "matches_before_after.png")
+    figures = _figures(command, summary, before, after)
+    write_json(folder / "summary.json", figures)
+    if command.json is not None:
+        write_json(command.json, figures)
+    _print_outcome(summary, before, after, folder)
+    return figures
+
+
+def _fit(
+    network: nn.Module,
+    options: TrainerOptions,
+    command: Train,
+    pairs: PosedPairs,
+    validation: PosedPairs | None,
+    folder: Path,
+) -> TrainingSummary:
+    """Train under a progress bar."""
+    record = {
+        "start": command.network,
+        "data": [str(path) for path in command.data],
+        "validation": [str(path) for path in command.validation],
+        "report": [str(path) for path in command.report],
+        "image_size": command.image_size,
+    }
+    with tqdm(total=options.steps, unit="step", dynamic_ncols=True) as bar:
+
+        def on_step(row: dict[str, Any]) -> None:
+            bar.update(row["step"] - bar.n)
+            bar.set_postfix(reward=f"{row['reward']:.3f}", failed=f"{row['failed']:.1%}")
+
+        def on_validation(step: int, report: EvaluationReport) -> None:
+            auc = "/".join(f"{value:.1f}" for value in report.auc.values())
+            bar.write(f"step {step:5d}: validation AUC@5/10/20 {auc}")
+
+        return Trainer(network, options).fit(
+            pairs,
+            validation=validation,
+            output=folder,
+            resume=command.resume is not None,
+            record=record,
+            on_step=on_step,
+            on_validation=on_validation,
+        )
+
+
+def _judge(
+    network: nn.Module, reports: dict[str, PosedPairs], options: TrainerOptions
+) -> dict[str, EvaluationReport]:
+    judge = options.judge
+    return {
+        name: evaluate(
+            network,
+            pairs,
+            estimator=judge.estimator,
+            num_keypoints=judge.num_keypoints,
+            max_error_px=judge.max_error_px,
+        )
+        for name, pairs in reports.items()
+    }
+
+
+def _figures(
+    command: Train,
+    summary: TrainingSummary,
+    before: dict[str, EvaluationReport],
+    after: dict[str, EvaluationReport],
+) -> dict[str, Any]:
+    def brief(reports: dict[str, EvaluationReport]) -> dict[str, Any]:
+        keys = ("auc", "auc_binned", "median_error_deg", "num_pairs", "num_failed", "errors_deg", "settings")
+        return {name: {key: asdict(report)[key] for key in keys} for name, report in reports.items()}
+
+    return {
+        "network": command.network,
+        "steps": summary.steps,
+        "best_step": summary.best_step,
+        "seed": command.trainer.seed,
+        "image_size": command.image_size,
+        "skipped_steps": summary.skipped_steps,
+        "seconds": summary.seconds,
+        "validations": summary.validations,
+        "auc": {
+            name: {"before": before[name].auc, "after": after[name].auc} for name in before
+        },
+        "before": brief(before),
+        "after": brief(after),
+    }
+
+
+def _print_outcome(
+    summary: TrainingSummary, before: dict[str, EvaluationReport], after: dict[str, EvaluationReport], folder: Path
+) -> None:
+    print(f"\n{summary.steps} steps in {summary.seconds:.0f} s; the weights of step {summary.best_step} are kept")
+    if summary.best_step == 0:
+        print("no validation was better than the start, so the network is as it was")
+    if summary.skipped_steps:
+        print(f"{summary.skipped_steps} steps were left out: their gradient was not finite")
+    rows = {
+        f"{name} {when}": reports[name] for name in before for when, reports in (("before", before), ("after", after))
+    }
+    if rows:
+        print(format_table(rows))
+    print(f"run folder: {folder}")
+
+
+def _set_name(path: Path) -> str:
+    return path.resolve().name
+
+
+def _new_run_folder(network: str) -> Path:
+    return Path("runs") / f"{Path(network).stem}-{time.strftime('%Y%m%d-%H%M%S')}"

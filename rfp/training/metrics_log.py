@@ -1,0 +1,39 @@
+"""Metrics as JSON lines: one object a line, appended as they come, readable while the run goes on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class MetricsLog:
+    """Rows of metrics, kept in memory and, where a path is given, appended to a file."""
+
+    def __init__(self, path: Path | None = None, *, keep_up_to_step: int | None = None):
+        """Start empty, or go on with the rows of the file up to a step (what a resumed run really did)."""
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        if path is None:
+            return
+        if keep_up_to_step is not None and path.is_file():
+            self.rows = [row for row in read_metrics(path) if row["step"] <= keep_up_to_step]
+        temporary = path.with_suffix(".jsonl.tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        temporary.replace(path)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add one row; its ``step`` is required."""
+        self.rows.append(row)
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics file; a last line cut off by a killed run is left out."""
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

@@ -1,0 +1,103 @@
+"""Everything that decides how a network is trained, as frozen dataclasses; the command line is made from them."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from rfp.records import InputError
+from rfp.reinforce.baselines import BASELINES, Baseline
+from rfp.rollout import RolloutOptions
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """How a network is judged during training: under deployment, by an estimator that is not in the loop."""
+
+    estimator: Literal["poselib", "opencv", "opencv-ransac", "rfp"] = "poselib"
+    """Outside estimator; "rfp" is the one in the loop and flatters."""
+    num_keypoints: int = 512
+    """Best local maxima kept in each image."""
+    max_error_px: float = 1.0
+    """Inlier threshold in pixels of the resized images."""
+    select_on: Literal["5", "10", "20"] = "10"
+    """The AUC threshold in degrees on which the best weights are chosen."""
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """Options of a training run."""
+
+    steps: int = 400
+    """Optimiser steps."""
+    pairs_per_step: int = 4
+    """Pairs rolled out together."""
+    accumulate: int = 1
+    """Batches of pairs whose gradients are averaged before a step."""
+    learning_rate: float = 1e-6
+    """Adam's, after the warm-up."""
+    warmup_steps: int = 20
+    """Steps over which the rate rises linearly from zero."""
+    clip_norm: float = 1.0
+    """Gradients longer than this are shortened to it."""
+    baseline: Baseline = "leave_one_out"
+    """What is subtracted from the rewards; "mean" is the paper's."""
+    keypoint_weight: float = 1.0
+    """Factor on the detector's term of the surrogate."""
+    match_weight: float = 1.0
+    """Factor on the descriptor's term."""
+    frozen: tuple[str, ...] = ()
+    """Shell patterns of parameters that must not change, for example 'block1.*'."""
+    augment: bool = False
+    """Photometric changes, independent for the two images of a pair."""
+    seed: int = 0
+    """Decides the order of the pairs and every draw."""
+    validate_every: int = 100
+    """Steps between validations; the best weights are kept, the start being the first candidate."""
+    checkpoint_every: int = 50
+    """Steps between checkpoints to resume from."""
+    log_every: int = 10
+    """Steps between readings of the metrics (each reading waits for the device)."""
+    rollout: RolloutOptions = field(default_factory=RolloutOptions)
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+
+    def __post_init__(self):
+        for name in ("steps", "pairs_per_step", "accumulate", "validate_every", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} of at least 1, got {getattr(self, name)}")
+        if self.learning_rate <= 0.0 or self.clip_norm <= 0.0:
+            raise ValueError(
+                f"expected learning_rate and clip_norm above 0, got {self.learning_rate} and {self.clip_norm}"
+            )
+        if self.baseline not in BASELINES:
+            raise ValueError(f"expected a baseline of {', '.join(BASELINES)}, got {self.baseline!r}")
+        if self.baseline == "leave_one_out" and min(self.rollout.num_keypoint_draws, self.rollout.num_match_draws) < 2:
+            raise ValueError(
+                "leave_one_out expected at least 2 draws of key points and of matches, got "
+                f"{self.rollout.num_keypoint_draws} and {self.rollout.num_match_draws}; raise them or choose 'none'"
+            )
+
+
+Options = TypeVar("Options")
+
+
+def options_from_json(kind: type[Options], values: Mapping[str, Any]) -> Options:
+    """The options of a dataclass from what ``dataclasses.asdict`` and JSON made of them.
+
+    Raises:
+        InputError: an entry that this version of rfp does not know.
+    """
+    types = typing.get_type_hints(kind)
+    unknown = [name for name in values if name not in types]
+    if unknown:
+        raise InputError(
+            f"{kind.__name__} has no option {unknown[0]!r}; was the file written by another version of rfp?"
+        )
+
+    def converted(name: str, value: Any) -> Any:
+        if dataclasses.is_dataclass(types[name]):
+            return options_from_json(types[name], value)  # type: ignore[arg-type]
+        return tuple(value) if isinstance(value, list) else value
+
+    return kind(**{name: converted(name, value) for name, value in values.items()})

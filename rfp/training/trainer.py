@@ -1,0 +1,342 @@
+"""The training loop: roll out, reinforce, step; validate under deployment and keep the best weights."""
+
+import fnmatch
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rfp.data.augmentation import photometric_augmentation
+from rfp.evaluation.evaluate import EvaluationReport, evaluate
+from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
+from rfp.records import InputError, PosedPair
+from rfp.reinforce.diagnostics import draw_statistics
+from rfp.reinforce.surrogate import surrogate_loss
+from rfp.rollout import FeatureNetwork, Reward, Rollout, TaskEstimator, default_estimator, rollout
+from rfp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, write_json
+from rfp.training.metrics_log import MetricsLog
+from rfp.training.options import TrainerOptions
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """How a run went. The network holds the weights of ``best_step``."""
+
+    steps: int
+    best_step: int
+    """0: no validation was better than the start (or there was no validation: then the last step)."""
+    validations: list[dict[str, Any]]
+    """{"step", "auc"} of each validation, the start first."""
+    metrics: list[dict[str, Any]]
+    skipped_steps: int
+    """Steps left out because the gradient was not finite."""
+    seconds: float
+
+
+class Trainer:
+    """Fine-tunes a network by REINFORCE on a task's reward.
+
+    >>> trainer = Trainer(network, TrainerOptions(steps=400))  # doctest: +SKIP
+    >>> summary = trainer.fit(rfp.data.PosedPairs("scene"))  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        options: TrainerOptions | None = None,
+        *,
+        estimator: TaskEstimator | None = None,
+        reward: Reward | None = None,
+    ):
+        """Prepare to train ``network``, which lies on the device to train on; it is changed in place.
+
+        Raises:
+            InputError: the network lacks ``extract`` or ``describe``, or has nothing to train.
+        """
+        if not isinstance(network, FeatureNetwork):
+            raise InputError(
+                f"expected a network with the methods extract and describe, got {type(network).__name__}; "
+                "see the documentation's page on your own network"
+            )
+        self.network = network
+        self.options = TrainerOptions() if options is None else options
+        self.estimator = default_estimator(self.options.rollout) if estimator is None else estimator
+        self.reward = reward
+        self.device = _device_of(network)
+        self.parameters = trainable_parameters(network, self.options.frozen)
+
+    def fit(
+        self,
+        pairs: Sequence[PosedPair],
+        *,
+        validation: Sequence[PosedPair] | None = None,
+        output: Path | str | None = None,
+        resume: bool = False,
+        record: Mapping[str, Any] | None = None,
+        on_step: Callable[[dict[str, Any]], None] | None = None,
+        on_validation: Callable[[int, EvaluationReport], None] | None = None,
+    ) -> TrainingSummary:
+        """Train, and leave the network with the best weights on ``validation`` (the last ones without it).
+
+        Args:
+            output: Run folder, which gets options, metrics, weights and checkpoints; None writes nothing.
+            resume: Go on from the checkpoint in ``output``.
+            record: Entries added to the run's ``options.json`` (where its data came from, say).
+            on_step: Called with each row of metrics, every ``log_every`` steps.
+            on_validation: Called with the step and the report of each validation.
+
+        Raises:
+            InputError: no pairs; nothing to resume from, or another network, options or data.
+        """
+        if len(pairs) == 0:
+            raise InputError("expected at least one pair to train on, got none; check the data folders")
+        folder = None if output is None else Path(output)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        elif resume:
+            raise InputError("expected a run folder to resume from, got none; give output=")
+        run = _RunState(self, pairs, validation, folder, resume, on_step, on_validation)
+        if folder is not None:
+            options = {"network": network_name(self.network), **(record or {}), "trainer": asdict(self.options)}
+            write_json(folder / "options.json", options)
+        # Evaluation mode throughout: batch-norm statistics are the pretrained network's and must not move, and a
+        # policy that changes with what stands beside it in the batch has no log-probability of its own.
+        modes = {module: module.training for module in self.network.modules()}
+        self.network.eval()
+        try:
+            return run.to_the_end()
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+    def gradient_step(
+        self, batches: Sequence[Sequence[PosedPair]], optimizer: torch.optim.Optimizer, generator: torch.Generator
+    ) -> dict[str, Float[Tensor, ""]]:
+        """One optimiser step over batches of pairs; its metrics as tensors on the device, without waiting for it."""
+        optimizer.zero_grad(set_to_none=True)
+        rows = []
+        for pairs in batches:
+            if self.options.augment:
+                pairs = [photometric_augmentation(pair, generator=generator) for pair in pairs]
+            rolled = rollout(
+                self.network,
+                pairs,
+                options=self.options.rollout,
+                generator=generator,
+                estimator=self.estimator,
+                reward=self.reward,
+            )
+            rows.append(reinforce(rolled, self.options, scale=1.0 / len(batches)))
+        norm, finite = clip_gradients(self.parameters, self.options.clip_norm)
+        optimizer.step()
+        means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
+        return {**means, "gradient_norm": norm, "skipped": (~finite).to(norm.dtype)}
+
+
+def reinforce(rolled: Rollout, options: TrainerOptions, *, scale: float = 1.0) -> dict[str, Float[Tensor, ""]]:
+    """Add the REINFORCE gradient of a rollout to the parameters' ``grad``, and return the draws' statistics."""
+    loss = surrogate_loss(
+        rolled.reward,
+        rolled.log_prob_keypoints,
+        rolled.log_prob_matches,
+        baseline=options.baseline,
+        valid=rolled.valid,
+        keypoint_weight=options.keypoint_weight,
+        match_weight=options.match_weight,
+    )
+    (loss * scale).backward()
+    return {
+        **draw_statistics(rolled.reward, rolled.failed, rolled.valid),
+        "candidates": rolled.matches.num_candidates.to(rolled.reward.dtype).mean(),
+    }
+
+
+def clip_gradients(
+    parameters: Sequence[nn.Parameter], clip_norm: float
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | Tensor]:
+    """(norm before clipping, whether it was finite). A gradient that is not finite becomes zero, on the device."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    finite = norm.isfinite()
+    factor = torch.where(finite, (clip_norm / (norm + 1e-12)).clamp_max(1.0), 0.0)
+    for gradient in gradients:
+        gradient.copy_(torch.where(finite, gradient * factor, 0.0))
+    return torch.where(finite, norm, 0.0), finite
+
+
+def trainable_parameters(network: nn.Module, frozen: Sequence[str] = ()) -> list[nn.Parameter]:
+    """The parameters that require a gradient and match none of the shell patterns.
+
+    Raises:
+        InputError: a pattern that matches no parameter, or nothing left to train.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    for pattern in frozen:
+        if not fnmatch.filter(names, pattern):
+            raise InputError(f"frozen pattern {pattern!r} matches no parameter; the first ones are {names[:3]}")
+    chosen = [
+        parameter
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad and not any(fnmatch.fnmatchcase(name, pattern) for pattern in frozen)
+    ]
+    if not chosen:
+        raise InputError("expected at least one parameter to train, got none; freeze fewer of them")
+    return chosen
+
+
+def batch_indices(step: int, batch_size: int, num_pairs: int, seed: int) -> list[int]:
+    """The pairs of one step: each epoch a permutation of its own, a function of the seed alone, so that a run resumes."""
+    wanted = range(step * batch_size, (step + 1) * batch_size)
+    orders: dict[int, list[int]] = {}
+    for position in wanted:
+        epoch = position // num_pairs
+        if epoch not in orders:
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            orders[epoch] = torch.randperm(num_pairs, generator=generator).tolist()
+    return [orders[position // num_pairs][position % num_pairs] for position in wanted]
+
+
+class _RunState:
+    """One call of ``Trainer.fit``: what changes from step to step."""
+
+    def __init__(self, trainer: Trainer, pairs, validation, folder: Path | None, resume: bool, on_step, on_validation):
+        self.trainer, self.options, self.network = trainer, trainer.options, trainer.network
+        self.pairs, self.validation, self.folder = pairs, validation, folder
+        self.on_step, self.on_validation = on_step, on_validation
+        device = trainer.device
+        self.optimizer = torch.optim.Adam(
+            trainer.parameters, lr=self.options.learning_rate, capturable=device.type == "cuda"
+        )
+        self.generator = torch.Generator(device=device).manual_seed(self.options.seed)
+        self.step = 0
+        self.best, self.best_step, self.best_score = _copy_of_weights(self.network), 0, float("-inf")
+        self.validations: list[dict[str, Any]] = []
+        self.skipped, self.seconds = 0, 0.0
+        self.identity = _identity(self.options, pairs)
+        if resume and folder is not None:
+            self._restore(load_checkpoint(folder, run=self.identity, network=self.network))
+        path = None if folder is None else folder / "metrics.jsonl"
+        self.log = MetricsLog(path, keep_up_to_step=self.step if resume else None)
+        self.pending: list[tuple[int, dict[str, Tensor]]] = []
+
+    def to_the_end(self) -> TrainingSummary:
+        options = self.options
+        started = time.perf_counter() - self.seconds
+        if self.step == 0:
+            self._validate()
+        per_step = options.pairs_per_step * options.accumulate
+        while self.step < options.steps:
+            indices = batch_indices(self.step, per_step, len(self.pairs), options.seed)
+            pairs = [self.pairs[index].to(self.trainer.device) for index in indices]
+            batches = [pairs[k : k + options.pairs_per_step] for k in range(0, per_step, options.pairs_per_step)]
+            for group in self.optimizer.param_groups:
+                group["lr"] = options.learning_rate * min(1.0, (self.step + 1) / max(1, options.warmup_steps))
+            metrics = self.trainer.gradient_step(batches, self.optimizer, self.generator)
+            self.step += 1
+            self.pending.append((self.step, metrics))
+            at_end = self.step == options.steps
+            if at_end or self.step % options.log_every == 0:
+                self.seconds = time.perf_counter() - started
+                self._read_metrics()
+            if at_end or self.step % options.validate_every == 0:
+                self._validate()
+            if self.folder is not None and (at_end or self.step % options.checkpoint_every == 0):
+                self.seconds = time.perf_counter() - started
+                self._read_metrics()
+                save_checkpoint(self._state(), self.folder)
+                save_weights(self.network, self.folder / "last.safetensors", {"step": str(self.step)})
+        if self.validation is not None:
+            self.network.load_state_dict(self.best)
+        if self.folder is not None:
+            save_weights(self.network, self.folder / WEIGHTS_FILE, {"step": str(self._kept_step())})
+        return TrainingSummary(
+            steps=self.step,
+            best_step=self._kept_step(),
+            validations=self.validations,
+            metrics=self.log.rows,
+            skipped_steps=self.skipped,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _kept_step(self) -> int:
+        return self.step if self.validation is None else self.best_step
+
+    def _read_metrics(self) -> None:
+        """Bring the pending metrics to the host, all at once."""
+        if not self.pending:
+            return
+        names = list(self.pending[0][1])
+        table = torch.stack([torch.stack([row[name].detach() for name in names]) for _, row in self.pending]).tolist()
+        for (step, _), values in zip(self.pending, table, strict=True):
+            row = {"step": step, **dict(zip(names, values, strict=True)), "seconds": self.seconds}
+            self.skipped += int(row["skipped"])
+            self.log.append(row)
+        self.pending = []
+        if self.on_step is not None:
+            self.on_step(self.log.rows[-1])
+
+    def _validate(self) -> None:
+        if self.validation is None:
+            return
+        judge = self.options.judge
+        report = evaluate(
+            self.network,
+            self.validation,
+            estimator=judge.estimator,
+            num_keypoints=judge.num_keypoints,
+            max_error_px=judge.max_error_px,
+        )
+        self.validations.append({"step": self.step, "auc": dict(report.auc)})
+        if report.auc[judge.select_on] > self.best_score:
+            self.best_score, self.best_step = report.auc[judge.select_on], self.step
+            self.best = _copy_of_weights(self.network)
+            if self.folder is not None:
+                save_weights(self.network, self.folder / WEIGHTS_FILE, {"step": str(self.step)})
+        if self.on_validation is not None:
+            self.on_validation(self.step, report)
+
+    def _state(self) -> TrainingState:
+        return TrainingState(
+            step=self.step,
+            network=_copy_of_weights(self.network),
+            optimizer=self.optimizer.state_dict(),
+            generator=self.generator.get_state(),
+            best=self.best,
+            best_step=self.best_step,
+            best_score=self.best_score,
+            validations=self.validations,
+            skipped_steps=self.skipped,
+            seconds=self.seconds,
+            run=self.identity,
+        )
+
+    def _restore(self, state: TrainingState) -> None:
+        self.network.load_state_dict(state.network)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.generator.set_state(state.generator)
+        self.step, self.seconds, self.skipped = state.step, state.seconds, state.skipped_steps
+        self.best, self.best_step, self.best_score = state.best, state.best_step, state.best_score
+        self.validations = state.validations
+
+
+def _identity(options: TrainerOptions, pairs: Sequence[PosedPair]) -> dict[str, Any]:
+    """What a resumed run must share with its beginning. The number of steps may grow."""
+    chosen = asdict(replace(options, steps=1))
+    names = getattr(pairs, "names", None) or [str(len(pairs))]
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+    return {"options": chosen, "data": f"{len(pairs)} pairs, {digest}"}
+
+
+def _copy_of_weights(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    parameter = next(network.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device

@@ -1,0 +1,145 @@
+"""The whole training step visits the host nowhere: proven on device="meta" under an operation deny-list, and on a GPU."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rfp.models.aliked import Aliked
+from rfp.models.disk import Disk
+from rfp.policy.keypoints import KeypointOptions
+from rfp.policy.matches import MatchOptions
+from rfp.records import PosedPair, map_tensors
+from rfp.rewards import EpipolarReward, InlierReward, PoseErrorReward, ThresholdReward, compose
+from rfp.robust.ransac import RansacOptions
+from rfp.rollout import RolloutOptions, default_estimator, draw_noise, rollout_on_noise
+from rfp.training.options import TrainerOptions
+from rfp.training.trainer import Trainer, clip_gradients, reinforce
+from tests.networks import TinyTestNetwork
+from tests.sync_deny_list import HostVisitError, no_host_visits
+
+SMALL = RolloutOptions(
+    keypoints=KeypointOptions(num_keypoints=32, max_candidates=256), ransac=RansacOptions(num_hypotheses=16)
+)
+EVERY_REWARD = compose(
+    [(1.0, PoseErrorReward()), (1.0, ThresholdReward()), (1.0, InlierReward()), (1.0, EpipolarReward())]
+)
+
+
+def make_pairs(device) -> list[PosedPair]:
+    """Two pairs of unequal image sizes."""
+
+    def pair(height, width):
+        K = torch.eye(3, device=device)
+        image = torch.rand(3, height, width, device=device)
+        return PosedPair(image, image.clone(), K, K, K, K[2])
+
+    return [pair(48, 64), pair(64, 48)]
+
+
+def make_noise(pairs, options, estimator, device):
+    """Meta generators do not exist: the shapes are drawn on the CPU and moved."""
+    noise = draw_noise(pairs, options=options, estimator=estimator, generator=torch.Generator())
+    return map_tensors(noise, lambda tensor: tensor.to(device))
+
+
+def training_step(network, options: RolloutOptions, device="meta", reward=EVERY_REWARD):
+    """Features → surrogate → backward → clipping → Adam, with nothing but tensors on ``device``."""
+    network = network.to(device)
+    trainer_options = TrainerOptions(rollout=options)
+    estimator = default_estimator(options)
+    pairs = make_pairs(device)
+    noise = make_noise(pairs, options, estimator, device)
+    parameters = list(network.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=1e-4)
+
+    def step():
+        rolled = rollout_on_noise(network, pairs, noise, options=options, estimator=estimator, reward=reward)
+        metrics = reinforce(rolled, trainer_options)
+        clip_gradients(parameters, 1.0)
+        optimizer.step()
+        return metrics
+
+    return step
+
+
+OPTIONS = {
+    "default": SMALL,
+    "with_replacement": replace(SMALL, keypoints=replace(SMALL.keypoints, replacement=True, uniform_mixing=0.1)),
+    "all_pixels_without_replacement": replace(SMALL, keypoints=replace(SMALL.keypoints, nms_radius=0)),
+    "matches_without_replacement": replace(SMALL, matches=MatchOptions(replacement=False)),
+    "all_pairs": replace(SMALL, matches=MatchOptions(candidates="all")),
+    "dual_softmax": replace(SMALL, matches=MatchOptions(candidates="dual_softmax", replacement=False)),
+    "subpixel": replace(SMALL, subpixel=True),
+    "paper": RolloutOptions.paper(ransac=SMALL.ransac),
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_the_training_step_runs_without_data_under_the_deny_list(options):
+    step = training_step(TinyTestNetwork(), options)
+    with no_host_visits():
+        metrics = step()
+    assert all(value.device.type == "meta" and value.shape == () for value in metrics.values())
+
+
+@pytest.mark.parametrize("build", [lambda: Aliked("aliked-t16"), Disk], ids=["aliked-t16", "disk"])
+def test_the_training_step_of_a_pretrained_network_runs_under_the_deny_list(build):
+    step = training_step(build().eval(), replace(SMALL, subpixel=True))
+    with no_host_visits():
+        step()
+
+
+PLANTED = {
+    "item": lambda x: x.sum().item(),
+    "branch": lambda x: bool(x.sum() > 0),
+    "boolean index": lambda x: x[x > 0],
+    "boolean write": lambda x: x.clone().index_put_((x > 0,), x.new_zeros(())),
+    "svd": lambda x: torch.linalg.svd(x.flatten(0, -2)[:3, :3]),
+    "solve": lambda x: torch.linalg.solve(x.new_zeros(3, 3), x.new_zeros(3)),
+    "multinomial": lambda x: torch.multinomial(x.flatten(), 2),
+    "nonzero": lambda x: x.nonzero(),
+    "host constant": lambda x: x.sum() + torch.tensor([1.0], device=x.device),
+}
+
+
+@pytest.mark.parametrize("violation", PLANTED.values(), ids=PLANTED.keys())
+def test_a_planted_host_visit_makes_the_step_fail(violation):
+    def planted(result, correspondences, truth):
+        violation(correspondences.xy1_px)
+        return PoseErrorReward()(result, correspondences, truth)
+
+    step = training_step(TinyTestNetwork(), SMALL, reward=planted)
+    with pytest.raises((HostVisitError, RuntimeError, NotImplementedError)), no_host_visits():
+        step()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("build", [TinyTestNetwork, lambda: Aliked("aliked-t16").eval(), lambda: Disk().eval()])
+def test_the_training_step_never_waits_on_a_gpu(build):
+    step = training_step(build(), SMALL, device="cuda")
+    step()  # lazy initialisation may synchronise
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_trainer_steps_on_a_gpu_without_waiting():
+    network = TinyTestNetwork().cuda()
+    trainer = Trainer(network, TrainerOptions(rollout=SMALL, augment=True))
+    optimizer = torch.optim.Adam(trainer.parameters, lr=1e-4, capturable=True)
+    generator = torch.Generator(device="cuda").manual_seed(0)
+    pairs = make_pairs("cuda")
+    trainer.gradient_step([pairs], optimizer, generator)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer.gradient_step([pairs], optimizer, generator)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

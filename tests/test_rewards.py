@@ -1,0 +1,76 @@
+"""Laws of the rewards, on poses with known errors."""
+
+import math
+
+import pytest
+import torch
+
+from rfp.records import Correspondences, RelativePose, TwoViewGeometry
+from rfp.rewards import EpipolarReward, InlierReward, PoseErrorReward, ThresholdReward, compose
+
+
+def rotation(angle_deg: float) -> torch.Tensor:
+    a = math.radians(angle_deg)
+    return torch.tensor([[math.cos(a), 0.0, math.sin(a)], [0.0, 1.0, 0.0], [-math.sin(a), 0.0, math.cos(a)]])
+
+
+def problem(angles_deg, *, valid=True, flip=False):
+    """One problem an angle; truth R = I, t = x. Points are exact for the truth."""
+    n = len(angles_deg)
+    t = torch.tensor([[1.0, 0.0, 0.0]]).expand(n, 3)
+    result = RelativePose(
+        R=torch.stack([rotation(a) for a in angles_deg]),
+        t=-t if flip else t,
+        E=torch.zeros(n, 3, 3),
+        inliers=(torch.arange(6) < 4).expand(n, 6),
+        score=torch.zeros(n),
+        valid=torch.full((n,), valid),
+    )
+    X = torch.rand(n, 6, 3, generator=torch.Generator().manual_seed(0)) + torch.tensor([0.0, 0.0, 3.0])
+    x1, x2 = X[..., :2] / X[..., 2:], (X + t[:, None])[..., :2] / X[..., 2:]
+    x2 = x2.clone()
+    x2[:, 5, 1] += 0.1  # one wrong match
+    K = torch.diag(torch.tensor([100.0, 100.0, 1.0])).expand(n, 3, 3)
+    weight = torch.tensor([1.0, 1.0, 1.0, 2.0, 0.0, 1.0]).expand(n, 6)
+    correspondences = Correspondences(x1 * 100, x2 * 100, x1, x2, weight, weight > 0, K, K)
+    truth = TwoViewGeometry(K, K, torch.eye(3).expand(n, 3, 3), t, torch.ones(n, dtype=torch.bool))
+    return result, correspondences, truth
+
+
+def test_pose_error_is_linear_up_to_the_clip_and_a_root_beyond():
+    reward = PoseErrorReward()(*problem([0.0, 5.0, 25.0, 100.0, 180.0]))
+    expected = [0.0, -0.2, -1.0, -2.0, -math.sqrt(180 / 25)]
+    torch.testing.assert_close(reward, torch.tensor(expected), atol=1e-5, rtol=0)
+
+
+def test_a_failed_estimate_gets_the_worst_value_whatever_its_pose():
+    arguments = problem([0.0, 5.0], valid=False)
+    assert PoseErrorReward()(*arguments).tolist() == pytest.approx([-math.sqrt(180 / 25)] * 2, abs=1e-5)
+    assert ThresholdReward()(*arguments).tolist() == [0.0, 0.0]
+    assert InlierReward()(*arguments).tolist() == [0.0, 0.0]
+
+
+def test_the_reward_does_not_fold_the_translation():
+    assert PoseErrorReward()(*problem([0.0], flip=True)).item() == pytest.approx(-math.sqrt(180 / 25), abs=1e-5)
+
+
+def test_thresholds_make_a_staircase():
+    reward = ThresholdReward((5.0, 10.0, 20.0))(*problem([1.0, 7.0, 15.0, 30.0]))
+    torch.testing.assert_close(reward, torch.tensor([1.0, 2 / 3, 1 / 3, 0.0]))
+
+
+def test_inliers_are_weighted_by_the_number_of_draws():
+    assert InlierReward(per=1.0)(*problem([0.0])).item() == 5.0
+
+
+def test_the_epipolar_reward_is_the_share_of_right_draws_whatever_the_estimate():
+    for angle, valid in ((0.0, True), (90.0, False)):
+        assert EpipolarReward()(*problem([angle], valid=valid)).item() == pytest.approx(5 / 6)
+
+
+def test_composed_rewards_add_up():
+    arguments = problem([5.0, 50.0])
+    total = compose([(2.0, PoseErrorReward()), (0.5, InlierReward())])(*arguments)
+    torch.testing.assert_close(total, 2 * PoseErrorReward()(*arguments) + 0.5 * InlierReward()(*arguments))
+    with pytest.raises(ValueError, match="at least one"):
+        compose([])

@@ -1,0 +1,205 @@
+"""Laws of the whole flow: batches, seeds, masks, gradients."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import rfp
+from rfp.policy.keypoints import KeypointOptions
+from rfp.policy.matches import MatchOptions
+from rfp.records import PosedPair, map_tensors
+from rfp.reinforce.surrogate import surrogate_loss
+from rfp.robust.ransac import RansacOptions
+from rfp.rollout import RolloutOptions, default_estimator, draw_noise, rollout, rollout_on_noise
+from tests.networks import TinyTestNetwork
+from tests.scenes import relative_pose, render_views
+
+OPTIONS = RolloutOptions(
+    keypoints=KeypointOptions(num_keypoints=100, max_candidates=1024),
+    matches=MatchOptions(temperature=0.1),
+    num_keypoint_draws=2,
+    num_match_draws=2,
+    ransac=RansacOptions(num_hypotheses=64),
+)
+
+
+def posed_pair(views, first=0, second=1) -> PosedPair:
+    one, two = views[first], views[second]
+    R, t = relative_pose(one, two)
+    return PosedPair(one.image, two.image, one.K.float(), two.K.float(), R.float(), t.float(), name=f"{first}-{second}")
+
+
+@pytest.fixture(scope="module")
+def pairs(corner_views) -> list[PosedPair]:
+    small = render_views(count=2, height=96, width=144, seed=3)
+    mixed = replace(posed_pair(corner_views), image2=small[1].image, K2=small[1].K.float())
+    return [posed_pair(corner_views, 0, 1), posed_pair(small), mixed, posed_pair(corner_views, 1, 2)]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def double(record):
+    return map_tensors(record, lambda value: value.double() if value.is_floating_point() else value)
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_pairs_together_give_what_single_calls_give_on_equal_noise(pairs, replacement):
+    """Images of three sizes in one batch, within and across the pairs. float64: convolutions differ by the batch."""
+    options = replace(OPTIONS, keypoints=replace(OPTIONS.keypoints, replacement=replacement))
+    network, pairs = TinyTestNetwork().double(), [double(pair) for pair in pairs]
+    estimator = default_estimator(options)
+    noise = draw_noise(pairs, options=options, estimator=estimator, generator=generator())
+    together = rollout_on_noise(network, pairs, noise, options=options, estimator=estimator)
+    for b, pair in enumerate(pairs):
+        own = map_tensors(noise, lambda tensor, b=b: tensor[b : b + 1])
+        alone = rollout_on_noise(network, [pair], own, options=options, estimator=estimator)
+        torch.testing.assert_close(together.log_prob_keypoints[b], alone.log_prob_keypoints[0])
+        torch.testing.assert_close(together.log_prob_matches[b], alone.log_prob_matches[0])
+        torch.testing.assert_close(together.reward[b], alone.reward[0], rtol=1e-5, atol=1e-5)
+        assert (together.failed[b] == alone.failed[0]).all()
+    assert together.reward.std() > 0.05  # rolled results would not pass
+
+
+def test_the_same_seed_gives_the_same_numbers_and_no_global_generator_moves(pairs):
+    network = TinyTestNetwork()
+    before = torch.get_rng_state()
+    one = rollout(network, pairs, options=OPTIONS, generator=generator())
+    two = rollout(network, pairs, options=OPTIONS, generator=generator())
+    other = rollout(network, pairs, options=OPTIONS, generator=generator(1))
+    assert (one.reward == two.reward).all()
+    assert (one.log_prob_keypoints == two.log_prob_keypoints).all()
+    assert not (one.reward == other.reward).all()
+    assert (torch.get_rng_state() == before).all()
+
+
+def test_only_the_log_probabilities_carry_a_gradient_and_it_reaches_every_parameter(pairs):
+    network = TinyTestNetwork()
+    rolled = rollout(network, pairs, options=OPTIONS, generator=generator())
+    assert not rolled.reward.requires_grad
+    assert not rolled.correspondences.x1.requires_grad
+    surrogate_loss(rolled.reward, rolled.log_prob_keypoints, rolled.log_prob_matches, valid=rolled.valid).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+        if name != "heat.bias":  # a constant on log f changes no probability
+            assert parameter.grad.abs().max() > 0
+
+
+def test_a_good_network_gets_a_better_reward_than_one_that_matches_at_random(pairs):
+    class Forgetful(TinyTestNetwork):
+        def describe(self, features, xy_px):
+            noise = torch.rand(*xy_px.shape[:2], 8, generator=generator(), dtype=xy_px.dtype) + 0 * xy_px[..., :1]
+            return torch.nn.functional.normalize(noise - 0.5, dim=-1)
+
+    good = rollout(TinyTestNetwork(), pairs, options=OPTIONS, generator=generator())
+    bad = rollout(Forgetful(), pairs, options=OPTIONS, generator=generator())
+    assert good.reward.mean() > bad.reward.mean() + 0.5
+
+
+def test_nan_in_an_image_leaves_that_pair_out_and_the_others_untouched(pairs):
+    network = TinyTestNetwork()
+    broken_image = pairs[0].image1.clone()
+    broken_image[0, 5, 5] = float("nan")
+    broken = [replace(pairs[0], image1=broken_image), *pairs[1:]]
+    noise_generator = generator()
+    estimator = default_estimator(OPTIONS)
+    noise = draw_noise(pairs, options=OPTIONS, estimator=estimator, generator=noise_generator)
+    plain = rollout_on_noise(network, pairs, noise, options=OPTIONS, estimator=estimator)
+    rolled = rollout_on_noise(network, broken, noise, options=OPTIONS, estimator=estimator)
+    assert rolled.valid.tolist() == [False, True, True, True]
+    torch.testing.assert_close(rolled.reward[1:], plain.reward[1:])
+    loss = surrogate_loss(rolled.reward, rolled.log_prob_keypoints, rolled.log_prob_matches, valid=rolled.valid)
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("broken", ["K1", "R", "t"])
+def test_nan_in_a_camera_leaves_the_pair_out(pairs, broken):
+    value = getattr(pairs[0], broken).clone()
+    value.view(-1)[0] = float("nan")
+    rolled = rollout(
+        TinyTestNetwork(), [replace(pairs[0], **{broken: value}), pairs[3]], options=OPTIONS, generator=generator()
+    )
+    assert rolled.valid.tolist() == [False, True]
+    assert rolled.reward.isfinite().all()
+
+
+def test_a_black_image_is_a_counted_failure_with_the_worst_reward(pairs):
+    black = replace(pairs[0], image2=torch.zeros_like(pairs[0].image2))
+    rolled = rollout(TinyTestNetwork(), [black, pairs[3]], options=OPTIONS, generator=generator())
+    assert rolled.valid.all()
+    assert rolled.failed[0].all()
+    torch.testing.assert_close(rolled.reward[0], torch.full_like(rolled.reward[0], -((180 / 25) ** 0.5)))
+    assert not rolled.failed[1].all()
+    loss = surrogate_loss(rolled.reward, rolled.log_prob_keypoints, rolled.log_prob_matches, valid=rolled.valid)
+    assert loss.isfinite()
+
+
+def test_paper_mode_draws_600_pixels_with_replacement_and_half_of_the_mutual_matches(pairs):
+    options = RolloutOptions.paper(ransac=RansacOptions(num_hypotheses=64))
+    rolled = rollout(TinyTestNetwork(), pairs[:1], options=options, generator=generator())
+    assert (rolled.keypoints1.count.sum(-1) == 600).all()
+    assert (rolled.matches.count.sum(-1) == (rolled.matches.num_candidates / 2).ceil()[..., None]).all()
+    assert rolled.reward.shape == (1, 3, 3)
+
+
+def test_any_task_and_any_reward_can_stand_in_the_loop(pairs):
+    """A black box that counts the matches of odd column; the reward reads its result."""
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True)
+    class Count:
+        odd: torch.Tensor
+        valid: torch.Tensor
+
+    class OddColumns:
+        noise_shape = (2,)
+
+        def __call__(self, correspondences, noise):
+            assert noise.shape == (1, 2, 2, 2)
+            odd = ((correspondences.xy1_px[..., 0] % 2) * correspondences.weight).sum(-1)
+            return Count(odd=odd, valid=odd >= 0)
+
+    rolled = rollout(
+        TinyTestNetwork(),
+        pairs[:1],
+        options=OPTIONS,
+        generator=generator(),
+        estimator=OddColumns(),
+        reward=lambda result, correspondences, truth: result.odd,
+    )
+    assert (rolled.reward == rolled.result.odd).all()
+    assert rolled.reward.max() > 0
+
+
+def test_matched_points_are_key_points_of_their_draw(pairs):
+    rolled = rollout(TinyTestNetwork(), pairs, options=OPTIONS, generator=generator())
+    for b, s, t in [(0, 0, 0), (1, 1, 0), (3, 1, 1)]:
+        keep = rolled.matches.valid[b, s, t]
+        for side, keypoints in (("1", rolled.keypoints1), ("2", rolled.keypoints2)):
+            index = getattr(rolled.matches, f"index{side}")[b, s, t][keep]
+            expected = keypoints.xy_px[b, s][index]
+            assert (getattr(rolled.correspondences, f"xy{side}_px")[b, s, t][keep] == expected).all()
+            assert keypoints.valid[b, s][index].all()
+
+
+def test_no_pairs_are_refused():
+    with pytest.raises(ValueError, match="at least one pair"):
+        rollout(TinyTestNetwork(), [], options=OPTIONS, generator=generator())
+
+
+def test_detection_is_the_same_alone_and_in_a_batch_and_masks_nan(corner_views):
+    images = torch.stack([view.image for view in corner_views[:3]]).double()
+    network = TinyTestNetwork().double()
+    features = rfp.detect(network, images, num_keypoints=64)
+    alone = rfp.detect(network, images[1:2], num_keypoints=64)
+    assert (features.xy_px[1] == alone.xy_px[0]).all()
+    torch.testing.assert_close(features.descriptor[1], alone.descriptor[0])
+    images[0, 0, 3, 3] = float("nan")
+    broken = rfp.detect(network, images, num_keypoints=64)
+    assert not broken.valid[0].any()
+    assert broken.descriptor.isfinite().all()
+    assert (broken.xy_px[1] == features.xy_px[1]).all()

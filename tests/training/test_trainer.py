@@ -1,0 +1,271 @@
+"""Laws of the training loop: repeatable, resumable, it keeps the best and touches nothing that it must not."""
+
+import json
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from rfp.data import PosedPairs
+from rfp.models.pretrained import load_weights
+from rfp.policy.keypoints import KeypointOptions
+from rfp.policy.matches import MatchOptions
+from rfp.records import InputError
+from rfp.rewards import EpipolarReward
+from rfp.robust.ransac import RansacOptions
+from rfp.rollout import RolloutOptions
+from rfp.training import JudgeOptions, Trainer, TrainerOptions
+from rfp.training.metrics_log import read_metrics
+from rfp.training.options import options_from_json
+from rfp.training.trainer import batch_indices
+from tests.networks import TinyTestNetwork
+
+OPTIONS = TrainerOptions(
+    steps=6,
+    pairs_per_step=2,
+    learning_rate=1e-3,
+    warmup_steps=2,
+    validate_every=3,
+    checkpoint_every=3,
+    log_every=2,
+    augment=True,
+    rollout=RolloutOptions(
+        keypoints=KeypointOptions(num_keypoints=48, max_candidates=512),
+        matches=MatchOptions(temperature=0.1),
+        num_keypoint_draws=2,
+        num_match_draws=2,
+        ransac=RansacOptions(num_hypotheses=32),
+    ),
+    judge=JudgeOptions(num_keypoints=64),
+)
+
+
+@pytest.fixture
+def pairs(session_pairs_folder):
+    return PosedPairs(session_pairs_folder)
+
+
+def weights(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def equal(one, two):
+    return one.keys() == two.keys() and all(bool((one[name] == two[name]).all()) for name in one)
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(pairs):
+    results = []
+    for seed in (0, 0, 1):
+        network = TinyTestNetwork()
+        before = torch.get_rng_state()
+        summary = Trainer(network, replace(OPTIONS, seed=seed)).fit(pairs)
+        assert (torch.get_rng_state() == before).all()
+        results.append((weights(network), [row["reward"] for row in summary.metrics]))
+    assert equal(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+    assert not equal(results[0][0], results[2][0])
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_ends_bit_for_bit(pairs, tmp_path):
+    whole, parted = TinyTestNetwork(), TinyTestNetwork()
+    one = Trainer(whole, OPTIONS).fit(pairs, validation=pairs, output=tmp_path / "whole")
+    Trainer(parted, replace(OPTIONS, steps=3)).fit(pairs, validation=pairs, output=tmp_path / "parted")
+    fresh = TinyTestNetwork(seed=7)  # the weights come from the checkpoint
+    two = Trainer(fresh, OPTIONS).fit(pairs, validation=pairs, output=tmp_path / "parted", resume=True)
+    last = [
+        load_weights(TinyTestNetwork(), tmp_path / name / "last.safetensors").state_dict()
+        for name in ("whole", "parted")
+    ]
+    assert equal(*last)
+    assert equal(weights(whole), weights(fresh))
+    assert one.validations == two.validations
+    rows = [
+        [{**row, "seconds": 0} for row in read_metrics(tmp_path / name / "metrics.jsonl")]
+        for name in ("whole", "parted")
+    ]
+    assert rows[0] == rows[1]
+    assert [row["step"] for row in rows[0]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_metrics_after_the_checkpoint_are_dropped_when_a_killed_run_resumes(pairs, tmp_path):
+    Trainer(TinyTestNetwork(), replace(OPTIONS, steps=3)).fit(pairs, output=tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 4, "reward": 99.0}) + '\n{"step": 5, "rew')
+    Trainer(TinyTestNetwork(), OPTIONS).fit(pairs, output=tmp_path, resume=True)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert all(row["reward"] < 0 for row in rows)
+
+
+def test_resuming_with_other_options_data_or_network_is_refused_in_one_line(pairs, tmp_path):
+    Trainer(TinyTestNetwork(), replace(OPTIONS, steps=3)).fit(pairs, output=tmp_path)
+    others = {
+        "options": (TinyTestNetwork(), replace(OPTIONS, seed=3), pairs),
+        "data": (TinyTestNetwork(), OPTIONS, [pairs[0]]),
+        "another network": (TinyTestNetwork(dim=8), OPTIONS, pairs),
+    }
+    for message, (network, options, data) in others.items():
+        with pytest.raises(InputError, match=message) as caught:
+            Trainer(network, options).fit(data, output=tmp_path, resume=True)
+        assert "\n" not in str(caught.value)
+        assert "checkpoint.pt" in str(caught.value)
+
+
+def test_a_damaged_or_missing_checkpoint_is_refused_in_one_line(pairs, tmp_path):
+    with pytest.raises(InputError, match="no checkpoint"):
+        Trainer(TinyTestNetwork(), OPTIONS).fit(pairs, output=tmp_path, resume=True)
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        Trainer(TinyTestNetwork(), OPTIONS).fit(pairs, output=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(("scores", "kept"), [((60, 50, 40), 0), ((60, 60, 60), 0), ((60, 70, 65), 3), ((1, 2, 3), 6)])
+def test_the_best_weights_on_validation_are_kept_the_start_among_them(pairs, tmp_path, monkeypatch, scores, kept):
+    network = TinyTestNetwork()
+    at_step = {}
+
+    def scripted(judged, *args, **kwargs):
+        at_step[3 * len(at_step)] = weights(judged)
+        return SimpleNamespace(auc={"5": 0.0, "10": float(scores[len(at_step) - 1]), "20": 100.0})
+
+    monkeypatch.setattr("rfp.training.trainer.evaluate", scripted)
+    summary = Trainer(network, OPTIONS).fit(pairs, validation=pairs, output=tmp_path)
+    assert summary.best_step == kept
+    assert equal(weights(network), at_step[kept])
+    assert equal(weights(load_weights(TinyTestNetwork(), tmp_path / "weights.safetensors")), at_step[kept])
+    assert equal(weights(load_weights(TinyTestNetwork(), tmp_path / "last.safetensors")), at_step[6])
+    assert not equal(at_step[0], at_step[6])
+
+
+class WithBatchNorm(TinyTestNetwork):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.train()
+
+    def extract(self, images):
+        return super().extract(self.norm(images))
+
+
+def test_batch_norm_statistics_and_frozen_parameters_stay_and_the_mode_returns(pairs):
+    network = WithBatchNorm()
+    before = weights(network)
+    Trainer(network, replace(OPTIONS, frozen=("heat.*",))).fit(pairs)
+    after = weights(network)
+    changed = {name for name in before if not (before[name] == after[name]).all()}
+    assert changed == {"patches.weight", "descriptors.weight", "norm.weight", "norm.bias"}
+    assert network.norm.training
+
+
+def test_a_frozen_pattern_that_matches_nothing_is_refused():
+    with pytest.raises(InputError, match="matches no parameter"):
+        Trainer(TinyTestNetwork(), replace(OPTIONS, frozen=("encoder.*",)))
+    with pytest.raises(InputError, match="at least one parameter"):
+        Trainer(TinyTestNetwork(), replace(OPTIONS, frozen=("*",)))
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_and_counted(pairs):
+    network = TinyTestNetwork()
+    before = weights(network)
+
+    def infinite(result, correspondences, truth):
+        spread = torch.arange(result.valid.numel()).reshape(result.valid.shape).float()
+        return spread * float("inf")
+
+    summary = Trainer(network, OPTIONS, reward=infinite).fit(pairs)
+    assert summary.skipped_steps == OPTIONS.steps
+    assert equal(weights(network), before)
+
+
+def test_accumulated_batches_give_the_mean_gradient(pairs):
+    """On one and the same noise a batch of two pairs equals two batches of one."""
+    gradients = []
+    for per_step, accumulate in ((2, 1), (1, 2)):
+        network = TinyTestNetwork()
+        options = replace(OPTIONS, augment=False, pairs_per_step=per_step, accumulate=accumulate)
+        trainer = Trainer(network, options, reward=EpipolarReward())
+        data = [pairs[0], pairs[1]]
+        batches = [data] if accumulate == 1 else [[pair] for pair in data]
+        trainer.gradient_step(batches, torch.optim.SGD(trainer.parameters, lr=0.0), torch.Generator().manual_seed(0))
+        gradients.append([parameter.grad for parameter in trainer.parameters])
+    # The draws differ (one stream of noise, consumed in another order), the scale must not.
+    norms = [torch.nn.utils.get_total_norm(g).item() for g in gradients]
+    assert 0.3 < norms[0] / norms[1] < 3.0
+
+
+def test_no_pairs_are_refused():
+    with pytest.raises(InputError, match="at least one pair"):
+        Trainer(TinyTestNetwork(), OPTIONS).fit([])
+
+
+def test_every_epoch_is_a_permutation_and_depends_on_the_seed_alone():
+    seen = [index for step in range(5) for index in batch_indices(step, 2, 5, seed=3)]
+    assert sorted(seen[:5]) == sorted(seen[5:]) == list(range(5))
+    assert seen[:5] != seen[5:]
+    assert batch_indices(3, 2, 5, seed=3) == seen[6:8]
+
+
+def test_options_survive_json():
+    from dataclasses import asdict
+
+    options = replace(OPTIONS, frozen=("a.*", "b"), rollout=RolloutOptions.paper(), baseline="mean")
+    assert options_from_json(TrainerOptions, json.loads(json.dumps(asdict(options)))) == options
+    with pytest.raises(InputError, match="no option 'speed'"):
+        options_from_json(TrainerOptions, {"speed": 3})
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"learning_rate": 0.0}, {"rollout": RolloutOptions(num_match_draws=1)}]
+)
+def test_impossible_options_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        TrainerOptions(**wrong)
+
+
+@dataclass(frozen=True)
+class Brightness:
+    value: torch.Tensor
+    valid: torch.Tensor
+
+
+class MeanRed:
+    """A task without geometry: how red image 1 is at the matched key points."""
+
+    noise_shape = (1,)
+
+    def __init__(self, image: torch.Tensor):
+        self.red = image[0]
+
+    def __call__(self, correspondences, noise):
+        x, y = correspondences.xy1_px.long().unbind(-1)
+        weight = correspondences.weight
+        value = (self.red[y, x] * weight).sum(-1) / weight.sum(-1).clamp_min(1)
+        return Brightness(value, torch.ones_like(value, dtype=torch.bool))
+
+
+def rise_of_the_reward(pair, options, reward) -> float:
+    summary = Trainer(TinyTestNetwork(), options, estimator=MeanRed(pair.image1), reward=reward).fit([pair])
+    rewards = [row["reward"] for row in summary.metrics]
+    return sum(rewards[-5:]) / 5 - sum(rewards[:5]) / 5
+
+
+LEARNING = replace(OPTIONS, steps=30, learning_rate=1e-3, augment=False)
+
+
+def test_the_key_point_term_goes_uphill_on_a_black_box_reward(pairs):
+    """Red is nothing the network was told to look for; only the reward says so."""
+    assert rise_of_the_reward(pairs[0], LEARNING, lambda result, *_: result.value) > 0.08
+
+
+def test_the_match_term_goes_uphill_on_a_black_box_reward(pairs):
+    """Right matches under the true geometry, drawn from all pairs: only the descriptors may change."""
+    matches = MatchOptions(candidates="all", temperature=0.1, fraction=1.0)
+    options = replace(
+        LEARNING,
+        learning_rate=1e-2,
+        frozen=("heat.*", "patches.*"),
+        rollout=replace(LEARNING.rollout, matches=matches),
+    )
+    assert rise_of_the_reward(pairs[0], options, EpipolarReward(max_error_px=2.0)) > 0.1
