@@ -26,12 +26,41 @@ def render_file(path: Path) -> str:
 
 
 def render(content: dict[str, Any]) -> str:
-    """Plain values first, as one table; then each list or group of rows as a table under its name."""
+    """A training summary as its table before and after; anything else as plain values, then a table for each group."""
+    if {"auc", "before", "after"} <= content.keys():
+        return render_training_summary(content)
     plain = {key: value for key, value in content.items() if _is_plain(value)}
     parts = [_table([{"": _words(key), "value": value} for key, value in plain.items()])] if plain else []
     for key, value in content.items():
         if not _is_plain(value):
             parts.append(f"**{_words(key)}**\n\n{_render_group(value)}")
+    return "\n\n".join(parts)
+
+
+def render_training_summary(content: dict[str, Any]) -> str:
+    """What ``rfp train --json`` writes: AUC before and after on the report sets, how they were made, the validations."""
+    rows = [
+        {
+            "set": name,
+            "weights": when,
+            **{f"AUC@{degrees}": value for degrees, value in content[when][name]["auc"].items()},
+            "median error [°]": content[when][name]["median_error_deg"],
+            "pairs": content[when][name]["num_pairs"],
+            "failed": content[when][name]["num_failed"],
+        }
+        for name in content["before"]
+        for when in ("before", "after")
+    ]
+    about = {key: value for key, value in content.items() if not isinstance(value, dict | list)}
+    for report in content["before"].values():
+        about |= {key: value for key, value in report["settings"].items() if key not in about}
+    validations = [
+        {"step": row["step"], **{f"AUC@{degrees}": value for degrees, value in row["auc"].items()}}
+        for row in content.get("validations", [])
+    ]
+    parts = [_table(rows), _table([{"setting": _words(key), "value": value} for key, value in about.items()])]
+    if validations:
+        parts.append("On the validation sets, which choose the weights that are kept:\n\n" + _table(validations))
     return "\n\n".join(parts)
 
 

@@ -64,6 +64,26 @@ def test_results_come_from_their_file_or_are_said_to_be_missing(tmp_path, monkey
     assert "{{" not in rendered
 
 
+def test_a_training_summary_becomes_its_table_before_and_after(tmp_path):
+    def report(auc: float) -> dict:
+        settings = {"estimator": "poselib", "max_error_px": 1.0}
+        return {"auc": {"5": auc}, "median_error_deg": 1.5, "num_pairs": 46, "num_failed": 2, "settings": settings}
+
+    summary = {
+        "steps": 400,
+        "auc": {"fountain": {"before": {"5": 85.25}, "after": {"5": 84.0}}},
+        "before": {"fountain": report(85.25)},
+        "after": {"fountain": report(84.0)},
+        "validations": [{"step": 0, "auc": {"5": 50.0}}],
+    }
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    rendered = hooks().render_file(tmp_path / "summary.json")
+    assert "| fountain | before | 85.2 | 1.5 | 46 | 2 |" in rendered
+    assert "| fountain | after | 84.0 | 1.5 | 46 | 2 |" in rendered
+    assert "| estimator | poselib |" in rendered
+    assert "| 0 | 50.0 |" in rendered
+
+
 def test_no_page_types_a_figure_that_a_results_file_should_hold():
     """The results page holds placeholders only: no number with a decimal point, no table of its own."""
     page = (ROOT / "docs" / "results.md").read_text()

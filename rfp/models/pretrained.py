@@ -1,12 +1,10 @@
 """Networks by name and from files: pretrained weights, weights that a training run wrote, and writing them."""
 
 import importlib.util
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -142,7 +140,7 @@ def load_network(name_or_path: str | os.PathLike[str]) -> nn.Module:
             f"expected a network's name ({', '.join(_PRETRAINED)}), a run folder or a {WEIGHTS_FILE}, "
             f"but there is no {str(path)!r}"
         )
-    name = _read_metadata(path).get("network") or _network_in_options(path.with_name("options.json"))
+    name = _read_metadata(path).get("network")
     if name not in _PRETRAINED:
         raise InputError(
             f"{path} holds weights of {name or 'an unnamed network'}, which rfp cannot build by itself "
@@ -199,18 +197,6 @@ def _read_metadata(path: Path) -> dict[str, str]:
             return file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: expected a safetensors file that rfp train wrote, but: {error}") from error
-
-
-def _network_in_options(path: Path) -> str | None:
-    """The network that a run's options name, for weights that carry no name themselves."""
-    if not path.is_file():
-        return None
-    try:
-        options: Any = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path}: expected the options of a run as JSON, but: {error}") from error
-    name = options.get("network") if isinstance(options, dict) else None
-    return name if isinstance(name, str) else None
 
 
 def _some(names) -> str:

@@ -1,7 +1,6 @@
 """Networks by name, from a run folder and from a file; what goes wrong is one line with the remedy."""
 
 import dataclasses
-import json
 import os
 import sys
 from pathlib import Path
@@ -119,20 +118,25 @@ def test_an_unknown_name_lists_the_known_ones(load):
     assert_one_line(error, "superpint", *network_names())
 
 
-@pytest.mark.parametrize("options", [None, {"network": "aliked-t16"}])
-def test_a_run_folder_gives_the_network_that_was_saved(tmp_path, options):
+def test_a_run_folder_gives_the_network_that_was_saved(tmp_path):
     torch.manual_seed(4)
     trained = Aliked("aliked-t16")
     save_weights(trained, tmp_path / "weights.safetensors", {"step": "400"})
-    if options is not None:  # weights that carry no name: the run's options know it
-        state = trained.state_dict()
-        safetensors.torch.save_file(state, tmp_path / "weights.safetensors")
-        (tmp_path / "options.json").write_text(json.dumps(options))
     for source in (tmp_path, tmp_path / "weights.safetensors", str(tmp_path)):
         network = load_network(source)
         assert isinstance(network, Aliked)
         assert not network.training
         assert_same_weights(network, trained)
+
+
+def test_weights_without_a_name_load_into_the_network_that_they_fit(tmp_path):
+    """Into a network at hand, judged by their tensors; rfp does not guess which network to build."""
+    trained = Aliked("aliked-t16")
+    safetensors.torch.save_file(trained.state_dict(), tmp_path / "weights.safetensors")
+    assert_same_weights(load_weights(Aliked("aliked-t16"), tmp_path / "weights.safetensors"), trained)
+    with pytest.raises(InputError) as error:
+        load_network(tmp_path)
+    assert_one_line(error, "an unnamed network", "load_weights(network, path)")
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
@@ -177,14 +181,6 @@ def test_what_is_not_a_weights_file_is_named(tmp_path, content):
     with pytest.raises(InputError) as error:
         load_network(path)
     assert_one_line(error, "weights.safetensors")
-
-
-def test_a_run_folder_with_broken_options_is_named(tmp_path):
-    safetensors.torch.save_file(OwnNetwork().state_dict(), tmp_path / "weights.safetensors")
-    (tmp_path / "options.json").write_text("{")
-    with pytest.raises(InputError) as error:
-        load_network(tmp_path)
-    assert_one_line(error, "options.json")
 
 
 def test_an_interrupted_write_leaves_the_last_complete_file(tmp_path, monkeypatch):
