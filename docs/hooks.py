@@ -38,7 +38,7 @@ def render(content: dict[str, Any]) -> str:
 
 
 def render_training_summary(content: dict[str, Any]) -> str:
-    """What ``rfp train --json`` writes: AUC before and after on the report sets, how they were made, the validations."""
+    """What ``rfp train --json`` writes: AUC before and after on the report sets, the settings, the validations."""
     rows = [
         {
             "set": name,
