@@ -13,11 +13,17 @@ _DIRECTIVE = re.compile(r"[ \t]*# doctest:.*$", re.MULTILINE)
 
 
 class ReadableDocstrings(griffe.Extension):
-    """Fences doctest blocks, drops the directives that only the test runner reads, and unwraps roles."""
+    """Fences doctests, unwraps roles, and links every function of ``rfp.geometry`` to the page of conventions."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs) -> None:
-        if obj.docstring is not None:
-            obj.docstring.value = _DOCTEST.sub(_fence, _ROLE.sub(r"`\1`", obj.docstring.value))
+        """Rewrite one docstring; called by griffe for each object that it reads."""
+        if obj.docstring is None:
+            return
+        text = _DOCTEST.sub(_fence, _ROLE.sub(r"`\1`", obj.docstring.value))
+        if obj.is_function and obj.path.startswith("rfp.geometry."):
+            first, _, rest = text.partition("\n")
+            text = f"{first} ([Conventions][conventions])\n{rest}"
+        obj.docstring.value = text
 
 
 def _fence(match: re.Match[str]) -> str:
