@@ -88,7 +88,7 @@ def estimate_relative_pose(
         usable = samples_usable(samples, problems.weight > 0)
     pose = _estimate(problems, samples, usable, options)
     batch = x1.shape[:-2]
-    return map_tensors(pose, lambda tensor: tensor.reshape(*batch, *tensor.shape[1:]))
+    return map_tensors(pose, lambda tensor: tensor.reshape((*batch, *tensor.shape[1:])))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,92 @@
+"""Local optimisation: the Jacobian, convergence, and the small solver."""
+
+import pytest
+import torch
+
+from rfp.geometry.pose import relative_pose_error
+from rfp.robust.refinement import refine_poses, retract, sampson_jacobian, solve_symmetric, tangent_basis
+from rfp.robust.scoring import match_monomials
+from tests.geometry.scenes import contaminate, make_rotations, unit_vectors, views_of_a_box
+
+THRESHOLD = 0.02
+
+
+def problem(dtype=torch.float64, noise=0.0, inlier_ratio=1.0, n=30):
+    views = views_of_a_box(n, 50, 0)
+    x1, x2, _ = contaminate(views.x1, views.x2, 1, inlier_ratio=inlier_ratio, noise=noise, extent=0.4)
+    weight = torch.ones(n, 50, dtype=dtype)
+    matches = match_monomials(x1.to(dtype), x2.to(dtype), weight, torch.full((n,), THRESHOLD, dtype=dtype))
+    generator = torch.Generator().manual_seed(2)
+    R = make_rotations(0.01 * unit_vectors(n, generator)) @ views.R
+    t = torch.nn.functional.normalize(views.t + 0.01 * unit_vectors(n, generator), dim=-1)
+    return views, matches, R[:, None].to(dtype), t[:, None].to(dtype)
+
+
+def worst_error(R, t, views):
+    errors = relative_pose_error(R[:, 0].double(), t[:, 0].double(), views.R, views.t, fold_translation=False)
+    return torch.maximum(*errors).max().item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_refinement_converges_on_exact_points(dtype):
+    views, matches, R, t = problem(dtype)
+    assert worst_error(R, t, views) > 5e-3
+    R, t = refine_poses(R, t, matches, scales=(2.0,) * 5)
+    assert worst_error(R, t, views) < (1e-4 if dtype == torch.float32 else 1e-8)
+
+
+def test_a_narrowing_weight_leaves_outliers_behind():
+    views, matches, R, t = problem(inlier_ratio=0.7)
+    R, t = refine_poses(R, t, matches, scales=(1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01))
+    errors = relative_pose_error(R[:, 0], t[:, 0], views.R, views.t, fold_translation=False)
+    assert torch.maximum(*errors).median() < 1e-6
+
+
+def test_the_result_is_a_rotation_and_a_unit_vector():
+    _, matches, R, t = problem(torch.float32, noise=0.01)
+    R, t = refine_poses(R, t, matches, scales=(2.0,) * 5)
+    torch.testing.assert_close(R.mT @ R, torch.eye(3).expand_as(R), atol=3e-6, rtol=0)
+    torch.testing.assert_close(t.norm(dim=-1), torch.ones(30, 1))
+
+
+def test_the_jacobian_is_the_numeric_derivative_along_the_retraction():
+    _, matches, R, t = problem(noise=0.01)
+    error, jacobian = sampson_jacobian(R, t, matches)
+    assert error.abs().max() > 0.1
+    for axis in range(5):
+        step = 1e-6 * torch.eye(5, dtype=torch.float64)[axis].expand(30, 1, 5)
+        forward, _ = sampson_jacobian(*retract(R, t, step), matches)
+        backward, _ = sampson_jacobian(*retract(R, t, -step), matches)
+        numeric = (forward - backward) / 2e-6
+        scale = jacobian[:, :, axis].abs().amax()
+        assert (numeric - jacobian[:, :, axis]).abs().max() < 1e-6 * scale
+
+
+def test_the_retraction_is_the_exponential_to_second_order():
+    generator = torch.Generator().manual_seed(4)
+    omega = 1e-3 * unit_vectors(20, generator)
+    t = unit_vectors(20, generator)
+    step = torch.cat((omega, torch.zeros(20, 2)), dim=-1)
+    R, same_t = retract(torch.eye(3).double().expand(20, 3, 3), t, step)
+    torch.testing.assert_close(R, make_rotations(omega), atol=1e-9, rtol=0)
+    torch.testing.assert_close(same_t, t)
+
+
+def test_the_tangent_basis_is_orthonormal_everywhere():
+    poles = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0], [0.0, 1.0, -0.0]]).double()
+    t = torch.cat((unit_vectors(100, torch.Generator().manual_seed(5)), poles))
+    basis = torch.stack((*tangent_basis(t), t), dim=-1)
+    torch.testing.assert_close(basis.mT @ basis, torch.eye(3).double().expand_as(basis), atol=1e-12, rtol=0)
+
+
+def test_the_small_solver_agrees_with_torch():
+    generator = torch.Generator().manual_seed(6)
+    J = torch.randn(10, 5, 9, generator=generator, dtype=torch.float64)
+    A, b = J @ J.mT, torch.randn(10, 5, generator=generator, dtype=torch.float64)
+    rows = [torch.cat((A[:, i, i:], b[:, i, None]), dim=1) for i in range(5)]
+    torch.testing.assert_close(solve_symmetric(rows, damping=0.0), torch.linalg.solve(A, b))
+
+
+def test_a_singular_system_yields_finite_values():
+    rows = [torch.zeros(3, 6 - i) for i in range(5)]
+    assert not solve_symmetric(rows).any()
