@@ -26,9 +26,9 @@ def render_file(path: Path) -> str:
 
 
 def render(content: dict[str, Any]) -> str:
-    """A training summary as its table before and after; anything else as plain values, then a table for each group."""
-    if {"auc", "before", "after"} <= content.keys():
-        return render_training_summary(content)
+    """A fine-tuning study as its tables; anything else as plain values, then a table for each group."""
+    if {"before", "seeds"} <= content.keys():
+        return render_finetuning(content)
     plain = {key: value for key, value in content.items() if _is_plain(value)}
     parts = [_table([{"": _words(key), "value": value} for key, value in plain.items()])] if plain else []
     for key, value in content.items():
@@ -37,31 +37,42 @@ def render(content: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def render_training_summary(content: dict[str, Any]) -> str:
-    """What ``rfp train --json`` writes: AUC before and after on the report sets, the settings, the validations."""
+def render_finetuning(content: dict[str, Any]) -> str:
+    """What benchmarks/finetune_aliked.py writes: AUC before and after by setting, set and seed."""
+    judged = {"before": content["before"]}
+    for run in content["seeds"]:
+        judged[f"seed {run['seed']}, selected on validation (step {run['best_step']})"] = run["selected"]
+        judged[f"seed {run['seed']}, last step"] = run["last"]
+    parts = []
+    for setting in content["before"]:
+        columns = ["pooled", *content["before"][setting]["sets"]]
+        rows = []
+        for weights, figures in judged.items():
+            sets = figures[setting]["sets"]
+            aucs = [figures[setting]["pooled"], *(sets[name]["auc"] for name in columns[1:])]
+            rows.append({"weights": weights, **{name: _slashed(auc) for name, auc in zip(columns, aucs, strict=True)}})
+        parts.append(f"AUC@5/10/20 at {setting}:\n\n{_table(rows)}")
     rows = [
         {
-            "set": name,
-            "weights": when,
-            **{f"AUC@{degrees}": value for degrees, value in content[when][name]["auc"].items()},
-            "median error [°]": content[when][name]["median_error_deg"],
-            "pairs": content[when][name]["num_pairs"],
-            "failed": content[when][name]["num_failed"],
+            "seed": run["seed"],
+            "reward, first quarter": run["reward_first_quarter"],
+            "reward, last quarter": run["reward_last_quarter"],
+            "failed poses": f"{run['failed_mean']:.1%}",
+            "skipped steps": run["skipped_steps"],
+            "minutes": run["seconds"] / 60,
+            "AUC@5/10/20 on validation, by step": "; ".join(
+                f"{row['step']}: {_slashed(row['auc'])}" for row in run["validations"]
+            ),
         }
-        for name in content["before"]
-        for when in ("before", "after")
+        for run in content["seeds"]
     ]
-    about = {key: value for key, value in content.items() if not isinstance(value, dict | list)}
-    for report in content["before"].values():
-        about |= {key: value for key, value in report["settings"].items() if key not in about}
-    validations = [
-        {"step": row["step"], **{f"AUC@{degrees}": value for degrees, value in row["auc"].items()}}
-        for row in content.get("validations", [])
-    ]
-    parts = [_table(rows), _table([{"setting": _words(key), "value": value} for key, value in about.items()])]
-    if validations:
-        parts.append("On the validation sets, which choose the weights that are kept:\n\n" + _table(validations))
+    parts.append(f"The runs:\n\n{_table(rows)}")
+    parts.append(_render_group(content["machine"]))
     return "\n\n".join(parts)
+
+
+def _slashed(auc: dict[str, float]) -> str:
+    return "/".join(f"{value:.1f}" for value in auc.values())
 
 
 def _render_group(value: Any) -> str:

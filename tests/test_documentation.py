@@ -64,24 +64,24 @@ def test_results_come_from_their_file_or_are_said_to_be_missing(tmp_path, monkey
     assert "{{" not in rendered
 
 
-def test_a_training_summary_becomes_its_table_before_and_after(tmp_path):
-    def report(auc: float) -> dict:
-        settings = {"estimator": "poselib", "max_error_px": 1.0}
-        return {"auc": {"5": auc}, "median_error_deg": 1.5, "num_pairs": 46, "num_failed": 2, "settings": settings}
+def test_a_finetuning_study_becomes_its_tables(tmp_path):
+    def judged(auc: float) -> dict:
+        figures = {"5": auc, "10": auc + 10, "20": auc + 20}
+        return {"320 px": {"pooled": figures, "sets": {"fountain": {"auc": figures}}, "errors_deg": [1.0]}}
 
-    summary = {
-        "steps": 400,
-        "auc": {"fountain": {"before": {"5": 85.25}, "after": {"5": 84.0}}},
-        "before": {"fountain": report(85.25)},
-        "after": {"fountain": report(84.0)},
-        "validations": [{"step": 0, "auc": {"5": 50.0}}],
+    run = {
+        **{"seed": 0, "best_step": 300, "seconds": 120.0, "skipped_steps": 0, "failed_mean": 0.015},
+        **{"reward_first_quarter": -0.5, "reward_last_quarter": -0.25, "options": {}},
+        **{"selected": judged(61.0), "last": judged(59.0), "validations": [{"step": 0, "auc": {"5": 50.0}}]},
     }
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
-    rendered = hooks().render_file(tmp_path / "summary.json")
-    assert "| fountain | before | 85.2 | 1.5 | 46 | 2 |" in rendered
-    assert "| fountain | after | 84.0 | 1.5 | 46 | 2 |" in rendered
-    assert "| estimator | poselib |" in rendered
-    assert "| 0 | 50.0 |" in rendered
+    content = {"machine": {"commit": "abc"}, "before": judged(60.0), "seeds": [run]}
+    (tmp_path / "study.json").write_text(json.dumps(content))
+    rendered = hooks().render_file(tmp_path / "study.json")
+    assert "| before | 60.0/70.0/80.0 | 60.0/70.0/80.0 |" in rendered
+    assert "| seed 0, selected on validation (step 300) | 61.0/71.0/81.0 |" in rendered
+    assert "| seed 0, last step | 59.0/69.0/79.0 |" in rendered
+    assert "| 0 | -0.5 | -0.25 | 1.5% | 0 | 2 | 0: 50.0 |" in rendered
+    assert "| commit | abc |" in rendered
 
 
 def test_no_page_types_a_figure_that_a_results_file_should_hold():
