@@ -1,0 +1,93 @@
+"""The command ``rfp``: one module a command, its options a frozen dataclass from which tyro makes the flags.
+
+Exit codes: 0 done, 1 the run failed, 2 bad input or usage. An error is one line on stderr; RFP_DEBUG=1 shows the
+traceback.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+DESCRIPTION = "Train local features on the task they are used for: reinforced feature points."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors are said on stderr, on one line."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")  # OpenCV's own lines about a broken image, beside ours
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    from rfp.records import InputError
+
+    try:
+        if arguments in (["--version"], ["-V"]):
+            print(f"rfp {_version()}")
+            return 0
+        command, run = _parse(arguments or ["--help"])
+        run(command)
+    except InputError as error:
+        _say(f"error: {error}", error)
+        return 2
+    except KeyboardInterrupt as error:
+        _say("interrupted", error)
+        return 1
+    except SystemExit as finished:  # tyro: 0 after --help, 2 after wrong usage, which it has explained
+        return finished.code if isinstance(finished.code, int) else 1
+    except Exception as error:
+        _say(f"failed: {type(error).__name__}: {error} (RFP_DEBUG=1 shows where)", error)
+        return 1
+    return 0
+
+
+def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
+    """The command that the arguments ask for, and the function that runs it."""
+    import tyro
+
+    from rfp.cli import evaluate, inspect, match, train
+
+    commands: dict[type, tuple[str, Callable[[Any], Any]]] = {
+        train.Train: ("train", train.train),
+        evaluate.Evaluate: ("evaluate", evaluate.run),
+        match.Match: ("match", match.run),
+        inspect.Inspect: ("inspect", inspect.run),
+    }
+    resumed = _run_to_resume(arguments)
+    start = tyro.conf.subcommand("train", default=train.defaults_to_resume(resumed)) if resumed else None
+    alternatives = tuple(
+        Annotated[options, start if start and name == "train" else tyro.conf.subcommand(name)]
+        for options, (name, _) in commands.items()
+    )
+    command = tyro.cli(
+        Union[alternatives],  # type: ignore[valid-type, arg-type]  # noqa: UP007
+        args=arguments,
+        prog="rfp",
+        description=DESCRIPTION,
+    )
+    return command, commands[type(command)][1]
+
+
+def _run_to_resume(arguments: list[str]) -> Path | None:
+    """RUN of ``rfp train … --resume RUN``: its options are the defaults of the others."""
+    if arguments[0] != "train":
+        return None
+    for flag, value in zip(arguments, [*arguments[1:], ""]):
+        if flag == "--resume" and value:
+            return Path(value)
+        if flag.startswith("--resume="):
+            return Path(flag.removeprefix("--resume="))
+    return None
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("rfp")
+
+
+def _say(message: str, error: BaseException) -> None:
+    """The message on one line of stderr, or the traceback where that was asked for."""
+    if os.environ.get("RFP_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    print("rfp: " + " ".join(message.split()), file=sys.stderr)

@@ -2,8 +2,8 @@
 
 from rfp.evaluation.auc import mean_clipped_accuracy, pose_auc, pose_auc_binned
 from rfp.evaluation.estimators import ESTIMATORS, EstimatorName, estimate_pose
-from rfp.evaluation.evaluate import evaluate
-from rfp.evaluation.matching import epipolar_error_px, match_features
+from rfp.evaluation.evaluate import check_settings, evaluate
+from rfp.evaluation.matching import epipolar_error_px, fundamental_inliers, match_features
 from rfp.evaluation.report import EvaluationReport, SceneFigures, describe_settings, format_scenes, format_table
 
 __all__ = [
@@ -11,12 +11,14 @@ __all__ = [
     "EstimatorName",
     "EvaluationReport",
     "SceneFigures",
+    "check_settings",
     "describe_settings",
     "epipolar_error_px",
     "estimate_pose",
     "evaluate",
     "format_scenes",
     "format_table",
+    "fundamental_inliers",
     "match_features",
     "mean_clipped_accuracy",
     "pose_auc",

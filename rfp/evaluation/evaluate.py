@@ -65,7 +65,7 @@ def evaluate(
         estimator: see :func:`rfp.evaluation.estimate_pose`; judge with one that was not used in training.
         max_error_px: the estimator's inlier threshold, in pixels of the images as they come.
         device: where the network runs; by default where its parameters are.
-        progress: show a progress bar on stderr.
+        progress: show a progress bar on stderr, if that is a terminal.
 
     Raises:
         InputError: no pairs, no such estimator, or an image that cannot be read.
@@ -77,6 +77,7 @@ def evaluate(
     """
     if len(pairs) == 0:
         raise InputError("expected at least one pair to evaluate on, got none; check the data folders")
+    check_settings(num_keypoints, nms_radius, max_error_px, seed)
     device = _device_of(network) if device is None else torch.device(device)
     seconds = {"decoding": 0.0, "features": 0.0, "matching": 0.0, "estimation": 0.0}
     extractor = _FeatureExtractor(network, device, num_keypoints, nms_radius, seconds)
@@ -99,6 +100,22 @@ def evaluate(
         "torch": torch.__version__,
     }
     return _report(figures, settings, seconds)
+
+
+def check_settings(num_keypoints: int, nms_radius: int, max_error_px: float, seed: int) -> None:
+    """Refuse settings of the deployed detector and the estimator that mean nothing.
+
+    Raises:
+        InputError: which one, on one line.
+    """
+    if num_keypoints < 1:
+        raise InputError(f"expected at least 1 key point an image, got {num_keypoints}; try 1024")
+    if nms_radius < 0:
+        raise InputError(f"expected an NMS radius of at least 0 pixels, got {nms_radius}; try 2")
+    if not 0 < max_error_px < math.inf:
+        raise InputError(f"expected an inlier threshold above 0 pixels, got {max_error_px}; try 1")
+    if seed < 0:
+        raise InputError(f"expected a seed of at least 0, got {seed}")
 
 
 def _judge(
@@ -245,7 +262,7 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 def _progress(count: int, show: bool) -> Iterator[int]:
     from tqdm import tqdm
 
-    yield from tqdm(range(count), desc="evaluating", unit="pair", disable=not show, leave=False)
+    yield from tqdm(range(count), desc="evaluating", unit="pair", disable=None if show else True, leave=False)
 
 
 def _device_of(network: nn.Module) -> torch.device:

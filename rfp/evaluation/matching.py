@@ -1,7 +1,7 @@
 """From deployed features to matched points, and how far those are from the true epipolar geometry."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rfp.geometry.epipolar import sampson_distance
@@ -35,3 +35,23 @@ def epipolar_error_px(
     K1, K2, R, t = (tensor.double() for tensor in (K1, K2, R, t))
     F = torch.linalg.inv(K2).T @ essential_from_pose(R, t) @ torch.linalg.inv(K1)
     return sampson_distance(xy1_px.double(), xy2_px.double(), F).sqrt()
+
+
+def fundamental_inliers(
+    xy1_px: Float[Tensor, "M 2"], xy2_px: Float[Tensor, "M 2"], *, max_error_px: float
+) -> Bool[Tensor, "M"]:
+    """Which matches agree with one fundamental matrix, found by OpenCV's MAGSAC++: needs no cameras. On the CPU.
+
+    Fewer than eight matches verify nothing (seven fit one exactly), and none of them is an inlier then.
+    """
+    import cv2
+
+    none = torch.zeros(xy1_px.shape[0], dtype=torch.bool)
+    if xy1_px.shape[0] < 8:
+        return none
+    points1, points2 = (xy.detach().cpu().double().numpy() for xy in (xy1_px, xy2_px))
+    try:
+        F, mask = cv2.findFundamentalMat(points1, points2, cv2.USAC_MAGSAC, max_error_px, 0.9999, 10_000)
+    except cv2.error:
+        return none
+    return none if F is None or mask is None else torch.from_numpy(mask[:, 0] > 0)

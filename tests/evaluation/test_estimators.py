@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from rfp.evaluation import ESTIMATORS, epipolar_error_px, estimate_pose
+from rfp.evaluation import ESTIMATORS, epipolar_error_px, estimate_pose, fundamental_inliers
 from rfp.geometry.pose import relative_pose_error
 from rfp.records import InputError
 
@@ -135,3 +135,16 @@ def test_true_matches_have_no_epipolar_error_and_displaced_ones_about_their_disp
     errors = epipolar_error_px(xy1, displaced, K1, K2, R, t)
     assert (errors < 2).all()
     assert (errors > 0.8).all()
+
+
+def test_a_fundamental_matrix_verifies_without_cameras():
+    xy1, xy2, _, _, right = _problem()
+    inliers = fundamental_inliers(xy1, xy2, max_error_px=1.0)
+    assert (inliers & right).sum() > 0.9 * right.sum()
+    assert (inliers & ~right).sum() < 0.1 * inliers.sum()
+
+
+def test_seven_matches_verify_nothing():
+    xy1, xy2, *_ = _problem(count=7, outliers=0.0)
+    assert not fundamental_inliers(xy1, xy2, max_error_px=1.0).any()
+    assert fundamental_inliers(xy1[:0], xy2[:0], max_error_px=1.0).shape == (0,)

@@ -1,0 +1,37 @@
+"""Figures to files, for every command: checked before the work, written whole or not at all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rfp.records import InputError
+
+
+def check_can_write(path: Path | None) -> None:
+    """Find out before an hour's work, and not after it, that its result has no place.
+
+    Raises:
+        InputError: a folder stands there, or the folder around it does not exist.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise InputError(f"{path}: expected the name of a file to write, got a folder")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent} to write to; make it first")
+
+
+def write_figures(path: Path | None, figures: dict[str, Any]) -> None:
+    """Write the figures as JSON to a temporary name and rename it; nothing where ``path`` is None.
+
+    Raises:
+        InputError: the place cannot be written to.
+    """
+    if path is None:
+        return
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
