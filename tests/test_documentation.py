@@ -1,6 +1,7 @@
 """README and documentation run as they are printed: each page's Python, top to bottom, on a rendered scene.
 
-Only what would take minutes or a download is replaced: the number of steps, and weights where none are installed.
+Only what would take minutes or a download is replaced: the number of steps, the size of the images, and weights where
+none are installed.
 """
 
 import importlib.util
@@ -32,7 +33,7 @@ def test_examples_of_a_page_run(page, session_pairs_folder, tmp_path, monkeypatc
         monkeypatch.setattr(rfp, "load_pretrained", lambda name: rfp.models.Aliked(name).eval())
     namespace: dict = {}
     for code in python_blocks(page):
-        shorter = re.sub(r"steps=\d+", "steps=1", code)
+        shorter = re.sub(r"\bsteps=\d+", "steps=1", re.sub(r"image_size=\d+", "image_size=160", code))
         exec(compile(shorter, f"{page.name}: {code.splitlines()[0]}", "exec"), namespace)
 
 
