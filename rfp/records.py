@@ -1,7 +1,8 @@
 """Frozen dataclasses of tensors that two or more rooms of rfp share.
 
 Letters of dimensions, the same everywhere: ``B`` pairs, ``S`` draws of key points (n_X of the paper), ``T`` draws of
-matches for each of them (n_M), ``K`` key points, ``M`` matches, ``N`` points of a call, ``D`` descriptor, ``h w`` image.
+matches for each of them (n_M), ``K`` key points, ``M`` matches, ``N`` points of a call, ``D`` descriptor, ``h w``
+image.
 
 A failure is a mask: never a NaN, an exception or a shorter tensor. Values under a false mask are finite.
 """

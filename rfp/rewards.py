@@ -16,7 +16,7 @@ from torch import Tensor
 from rfp.geometry.camera import normalized_threshold
 from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import essential_from_pose, relative_pose_error
-from rfp.records import Correspondences, RelativePose, TwoViewGeometry
+from rfp.records import Correspondences, InputError, RelativePose, TwoViewGeometry
 
 
 def pose_error(result: RelativePose, truth: TwoViewGeometry, *, fold_translation: bool) -> Float[Tensor, "*B"]:
@@ -67,7 +67,7 @@ class ThresholdReward:
 
 @dataclass(frozen=True)
 class InlierReward:
-    """Inliers of the estimate, draws counted, divided by ``per``; zero where the estimate failed. Needs no true pose."""
+    """Inliers of the estimate, draws counted, divided by ``per``; zero where it failed. Needs no true pose."""
 
     per: float = 100.0
 
@@ -107,10 +107,10 @@ def compose(
     >>> reward = compose([(1.0, PoseErrorReward()), (0.1, InlierReward())])
 
     Raises:
-        ValueError: no terms.
+        InputError: no terms.
     """
     if not terms:
-        raise ValueError("expected at least one (weight, reward) term, got none")
+        raise InputError("expected at least one (weight, reward) term, got none")
 
     def composed(result: Any, correspondences: Correspondences, truth: TwoViewGeometry) -> Float[Tensor, "*B"]:
         first, *others = [weight * reward(result, correspondences, truth) for weight, reward in terms]

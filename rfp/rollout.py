@@ -26,6 +26,7 @@ from rfp.records import (
     Correspondences,
     DenseFeatures,
     Features,
+    InputError,
     Keypoints,
     Matches,
     PosedPair,
@@ -52,7 +53,7 @@ class FeatureNetwork(Protocol):
 
 @runtime_checkable
 class SubpixelNetwork(Protocol):
-    """A network whose detector can move its key points off the pixel grid; used at deployment, in training on demand."""
+    """A network whose detector moves its key points off the pixel grid: at deployment, and in training on demand."""
 
     def refine(self, features: DenseFeatures, xy_px: Float[Tensor, "b N 2"]) -> Float[Tensor, "b N 2"]:
         """The points moved to the sub-pixel peak of the heat map."""
@@ -100,7 +101,7 @@ class RolloutOptions:
 
     @classmethod
     def paper(cls, **changes) -> "RolloutOptions":
-        """The policy of Reinforced Feature Points: 600 pixels with replacement, no NMS, τ = 1, half of the mutual matches.
+        """The paper's policy: 600 pixels with replacement, no NMS, τ = 1, half of the mutual matches.
 
         Together with ``baseline="mean"``. Three defects of the original code are not repeated: draws are counted, the
         heat map is normalised over the image, and a failed estimate keeps the worst reward.
@@ -160,7 +161,7 @@ def rollout(
         reward: Default: the paper's soft-clipped pose error.
 
     Raises:
-        ValueError: no pairs.
+        InputError: no pairs.
     """
     options = RolloutOptions() if options is None else options
     estimator = default_estimator(options) if estimator is None else estimator
@@ -233,7 +234,7 @@ def draw_noise(
 ) -> RolloutNoise:
     """The uniforms for one rollout, drawn on the generator's device."""
     if not pairs:
-        raise ValueError("expected at least one pair, got none; check the data set")
+        raise InputError("expected at least one pair, got none; check the data set")
     images = [image for pair in pairs for image in (pair.image1, pair.image2)]
     area = max(image.shape[-2] for image in images) * max(image.shape[-1] for image in images)
     keypoint_shape = keypoint_noise_shape(options.keypoints, options.num_keypoint_draws, area)

@@ -1,4 +1,4 @@
-"""The whole training step visits the host nowhere: proven on device="meta" under an operation deny-list, and on a GPU."""
+"""The whole training step visits the host nowhere: proven on device="meta" under a deny-list, and on a GPU."""
 
 from dataclasses import replace
 

@@ -11,6 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from rfp.cli.device import choose_device
+from rfp.cli.output import check_can_write, write_figures
 from rfp.data.pairs import PosedPairs
 from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.evaluation.report import format_table
@@ -43,7 +44,7 @@ class Train:
     image_size: int = 320
     """Longer side of the images in pixels; intrinsics are scaled in step."""
     paper: bool = False
-    """The policy and baseline of Reinforced Feature Points (CVPR 2020): no NMS, with replacement, τ = 1, mean baseline."""
+    """The policy and baseline of Reinforced Feature Points (CVPR 2020): no NMS, with replacement, τ = 1, mean."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     output: Path | None = None
@@ -86,6 +87,7 @@ def train(command: Train) -> dict[str, Any]:
     if command.paper:
         rollout = RolloutOptions.paper(max_error_px=options.rollout.max_error_px, ransac=options.rollout.ransac)
         options = replace(options, rollout=rollout, baseline="mean")
+    check_can_write(command.json)
     device = choose_device(command.device)
     pairs = PosedPairs(command.data, image_size=command.image_size)
     validation = PosedPairs(command.validation, image_size=command.image_size) if command.validation else None
@@ -111,8 +113,7 @@ def train(command: Train) -> dict[str, Any]:
     before_after(start, network, shown[len(shown) // 2], path=folder / "matches_before_after.png")
     figures = _figures(command, summary, before, after)
     write_json(folder / "summary.json", figures)
-    if command.json is not None:
-        write_json(command.json, figures)
+    write_figures(command.json, figures)
     _print_outcome(summary, before, after, folder)
     return figures
 
@@ -154,9 +155,7 @@ def _fit(
         )
 
 
-def _judge(
-    network: nn.Module, reports: dict[str, PosedPairs], options: TrainerOptions
-) -> dict[str, EvaluationReport]:
+def _judge(network: nn.Module, reports: dict[str, PosedPairs], options: TrainerOptions) -> dict[str, EvaluationReport]:
     judge = options.judge
     return {
         name: evaluate(
@@ -189,9 +188,7 @@ def _figures(
         "skipped_steps": summary.skipped_steps,
         "seconds": summary.seconds,
         "validations": summary.validations,
-        "auc": {
-            name: {"before": before[name].auc, "after": after[name].auc} for name in before
-        },
+        "auc": {name: {"before": before[name].auc, "after": after[name].auc} for name in before},
         "before": brief(before),
         "after": brief(after),
     }

@@ -1,7 +1,7 @@
 """Draws from a categorical distribution over candidates, and the exact log-probability of what was drawn.
 
 The functions take the noise itself (uniforms in [0, 1)), so that laws can be stated on equal noise and the core can be
-compiled. Candidates lie on the last dimension, masked by ``valid``; a row without any candidate gives no draw, log 1 = 0.
+compiled. Candidates lie on the last dimension, masked by ``valid``; a row without any gives no draw, log 1 = 0.
 """
 
 import math

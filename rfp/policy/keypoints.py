@@ -21,7 +21,7 @@ from rfp.policy.categorical import (
     log_prob_without_replacement,
     log_probabilities,
 )
-from rfp.records import Keypoints
+from rfp.records import InputError, Keypoints
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class KeypointOptions:
 
     def __post_init__(self):
         if self.num_keypoints < 1 or self.max_candidates < 1:
-            raise ValueError(
+            raise InputError(
                 f"expected num_keypoints and max_candidates of at least 1, got {self.num_keypoints} and "
                 f"{self.max_candidates}; raise them"
             )
         if self.nms_radius < 0 or self.border < 0:
-            raise ValueError(f"expected nms_radius and border of at least 0, got {self.nms_radius} and {self.border}")
+            raise InputError(f"expected nms_radius and border of at least 0, got {self.nms_radius} and {self.border}")
         if not 0.0 <= self.uniform_mixing < 1.0:
-            raise ValueError(f"expected uniform_mixing in [0, 1), got {self.uniform_mixing}")
+            raise InputError(f"expected uniform_mixing in [0, 1), got {self.uniform_mixing}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def keypoint_distribution(
     Args:
         sizes: (height, width) of each image inside the padded ``log_heat``.
     """
-    # A window that reaches over the edge sees padding, whose content depends on the batch: such pixels are no candidates.
+    # A window that reaches over the edge sees padding, whose content depends on the batch: such pixels are left out.
     support = image_interior(sizes, max(options.border, options.nms_radius), log_heat) & log_heat.isfinite()
     heat = torch.where(support, log_heat, 0.0)
     if options.nms_radius > 0:

@@ -1,8 +1,8 @@
 """The match policy: which of the candidate matches between two sets of key points are handed to the estimator.
 
-P(m_ij) = exp(-‖d_i - d'_j‖ / τ) / Σ over the candidates (Reinforced Feature Points, eq. 3). The candidates are the mutual
-nearest neighbours, all pairs, or all pairs under the dual softmax; like the support of the key points, the set of
-mutual nearest neighbours is held fixed when the gradient is taken.
+P(m_ij) = exp(-‖d_i - d'_j‖ / τ) / Σ over the candidates (Reinforced Feature Points, eq. 2). The candidates are the
+mutual nearest neighbours, all pairs, or all pairs under the dual softmax; like the support of the key points, the set
+of mutual nearest neighbours is held fixed when the gradient is taken.
 """
 
 import math
@@ -22,7 +22,7 @@ from rfp.policy.categorical import (
     log_prob_without_replacement,
     log_probabilities,
 )
-from rfp.records import Matches
+from rfp.records import InputError, Matches
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class MatchOptions:
 
     def __post_init__(self):
         if self.candidates not in ("mutual", "all", "dual_softmax"):
-            raise ValueError(f"expected candidates 'mutual', 'all' or 'dual_softmax', got {self.candidates!r}")
+            raise InputError(f"expected candidates 'mutual', 'all' or 'dual_softmax', got {self.candidates!r}")
         if self.temperature <= 0.0:
-            raise ValueError(f"expected a temperature above 0, got {self.temperature}")
+            raise InputError(f"expected a temperature above 0, got {self.temperature}")
         if not 0.0 < self.fraction <= 1.0:
-            raise ValueError(f"expected a fraction in (0, 1], got {self.fraction}")
+            raise InputError(f"expected a fraction in (0, 1], got {self.fraction}")
 
     def num_slots(self, num_keypoints: int) -> int:
         """M, the most draws there can be."""

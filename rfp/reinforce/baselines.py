@@ -1,4 +1,4 @@
-"""What is subtracted from the reward before it weights a log-probability: variance reduction without, or with a named, bias.
+"""What is subtracted from the reward before it weights a log-probability: less variance, and no bias or a named one.
 
 The draws are nested: S draws of key points, T draws of matches for each. Rewards that share key points are *not*
 independent, so each level has a baseline of its own.
@@ -9,6 +9,8 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from rfp.records import InputError
 
 Baseline = Literal["leave_one_out", "mean", "none"]
 BASELINES: tuple[str, ...] = get_args(Baseline)
@@ -21,15 +23,15 @@ def nested_advantages(
 
     With r̄_s the mean reward of the T draws that share key points s:
 
-    - ``"leave_one_out"``: A_s = r̄_s - mean of r̄_s' over s' ≠ s; A_st = r_st - mean of r_st' over t' ≠ t. Unbiased: what is
-      subtracted is independent of the draw it is subtracted from. (One baseline over all other S T - 1 rewards would
-      not be: the T - 1 that share the key points correlate with them, which shrinks their term to 0.75 for 3×3.)
+    - ``"leave_one_out"``: A_s = r̄_s - mean of r̄_s' over s' ≠ s; A_st = r_st - mean of r_st' over t' ≠ t. Unbiased: what
+      is subtracted is independent of the draw it is subtracted from. (One baseline over all other S T - 1 rewards
+      would not be: the T - 1 that share the key points correlate with them, which shrinks their term to 0.75 for 3×3.)
     - ``"mean"``: the paper's. The mean contains the draw itself, which shrinks the two terms by 1 - 1/S and 1 - 1/T:
       biased in length, not in direction.
     - ``"none"``: unbiased, and noisy.
 
     Raises:
-        ValueError: leave-one-out with fewer than two draws on a level, or an unknown baseline.
+        InputError: leave-one-out with fewer than two draws on a level, or an unknown baseline.
 
     >>> import torch
     >>> keypoints, matches = nested_advantages(torch.tensor([[1.0, 3.0], [0.0, 0.0]]), "leave_one_out")
@@ -38,7 +40,7 @@ def nested_advantages(
             [ 0.,  0.]]))
     """
     if baseline not in BASELINES:
-        raise ValueError(f"expected a baseline of {', '.join(BASELINES)}, got {baseline!r}")
+        raise InputError(f"expected a baseline of {', '.join(BASELINES)}, got {baseline!r}")
     of_keypoints = reward.mean(dim=-1)
     if baseline == "none":
         return of_keypoints, reward
@@ -46,7 +48,7 @@ def nested_advantages(
         return of_keypoints - of_keypoints.mean(dim=-1, keepdim=True), reward - of_keypoints.unsqueeze(-1)
     num_keypoint_draws, num_match_draws = reward.shape[-2:]
     if num_keypoint_draws < 2 or num_match_draws < 2:
-        raise ValueError(
+        raise InputError(
             f"leave_one_out expected at least 2 draws of key points and of matches, got {num_keypoint_draws} and "
             f"{num_match_draws}; raise the draws or choose baseline='none'"
         )

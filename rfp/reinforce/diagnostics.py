@@ -12,8 +12,8 @@ def draw_statistics(
 
     - ``reward``: mean over all draws.
     - ``failed``: share of draws without an estimate.
-    - ``spread_keypoints``, ``spread_matches``: standard deviation of the reward between draws of key points, and between
-      draws of matches of the same key points. Where both are zero a pair teaches nothing.
+    - ``spread_keypoints``, ``spread_matches``: standard deviation of the reward between draws of key points, and
+      between draws of matches of the same key points. Where both are zero a pair teaches nothing.
     - ``invalid_pairs``: number of pairs left out for their input.
     """
     keep = valid[:, None, None]

@@ -1,4 +1,4 @@
-"""The resumable state of a run as one file, written to a temporary name and renamed: a killed run leaves the last good one."""
+"""The resumable state of a run as one file, written whole or not at all: a killed run leaves the last good one."""
 
 import dataclasses
 import json

@@ -65,15 +65,15 @@ class TrainerOptions:
     def __post_init__(self):
         for name in ("steps", "pairs_per_step", "accumulate", "validate_every", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} of at least 1, got {getattr(self, name)}")
+                raise InputError(f"expected {name} of at least 1, got {getattr(self, name)}")
         if self.learning_rate <= 0.0 or self.clip_norm <= 0.0:
-            raise ValueError(
+            raise InputError(
                 f"expected learning_rate and clip_norm above 0, got {self.learning_rate} and {self.clip_norm}"
             )
         if self.baseline not in BASELINES:
-            raise ValueError(f"expected a baseline of {', '.join(BASELINES)}, got {self.baseline!r}")
+            raise InputError(f"expected a baseline of {', '.join(BASELINES)}, got {self.baseline!r}")
         if self.baseline == "leave_one_out" and min(self.rollout.num_keypoint_draws, self.rollout.num_match_draws) < 2:
-            raise ValueError(
+            raise InputError(
                 "leave_one_out expected at least 2 draws of key points and of matches, got "
                 f"{self.rollout.num_keypoint_draws} and {self.rollout.num_match_draws}; raise them or choose 'none'"
             )
@@ -91,9 +91,7 @@ def options_from_json(kind: type[Options], values: Mapping[str, Any]) -> Options
     types = typing.get_type_hints(kind)
     unknown = [name for name in values if name not in types]
     if unknown:
-        raise InputError(
-            f"{kind.__name__} has no option {unknown[0]!r}; was the file written by another version of rfp?"
-        )
+        raise InputError(f"{kind.__name__} has no option {unknown[0]!r}; was it written by another version of rfp?")
 
     def converted(name: str, value: Any) -> Any:
         if dataclasses.is_dataclass(types[name]):

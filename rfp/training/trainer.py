@@ -191,7 +191,7 @@ def trainable_parameters(network: nn.Module, frozen: Sequence[str] = ()) -> list
 
 
 def batch_indices(step: int, batch_size: int, num_pairs: int, seed: int) -> list[int]:
-    """The pairs of one step: each epoch a permutation of its own, a function of the seed alone, so that a run resumes."""
+    """The pairs of one step: each epoch is a permutation of its own, by the seed alone, so that a run resumes."""
     wanted = range(step * batch_size, (step + 1) * batch_size)
     orders: dict[int, list[int]] = {}
     for position in wanted:

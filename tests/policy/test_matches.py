@@ -90,7 +90,7 @@ def test_log_probability_is_recomputed_from_the_matches(candidates, replacement)
             if replacement:
                 expected = sum(n * value.log() for value, n in rows)
                 assert matches.log_prob[0, s, t].item() == pytest.approx(float(expected), abs=1e-6)
-            else:  # in some order: the slots forget it, so only bounds are checked here, and the law in test_categorical
+            else:  # the slots forget the order, so only a bound is checked here; the law is in test_categorical
                 assert all(n == 1 for _, n in rows)
                 assert matches.log_prob[0, s, t].item() >= float(sum(value.log() for value, _ in rows)) - 1e-9
 

