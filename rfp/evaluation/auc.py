@@ -22,8 +22,8 @@ def pose_auc(errors_deg: Errors, thresholds_deg: Sequence[Threshold] = THRESHOLD
     error below the threshold: the trapezoid of SuperGlue and LoFTR, equal to ``kornia.metrics.auc_from_errors``.
 
     Example:
-        >>> pose_auc([0.0, 2.5, 180.0], thresholds_deg=(5,))
-        {5: 58.333333333333336}
+        >>> pose_auc([0.0, 180.0])
+        {5: 50.0, 10: 50.0, 20: 50.0}
     """
     errors = _sorted_errors(errors_deg)
     return {threshold: 100 * _area(errors, threshold) / threshold for threshold in thresholds_deg}
