@@ -107,37 +107,33 @@ def _gauss_newton_step(error: Tensor, jacobian: Tensor, weight: Tensor) -> Tenso
     augmented = torch.cat((jacobian, error[:, :, None]), dim=2)
     weighted = jacobian * weight[:, :, None]
     # Row by row along the matches: a sum over the last dimension rounds the same in every batch.
-    normal = [(weighted[:, :, row, None] * augmented[:, :, row:]).sum(dim=-1) for row in range(5)]
+    normal = torch.stack([(weighted[:, :, row, None] * augmented).sum(dim=-1) for row in range(5)], dim=2)
     step = -solve_symmetric(normal)
     return torch.where(torch.isfinite(step).all(dim=-1, keepdim=True), step, torch.zeros_like(step))
 
 
-def solve_symmetric(upper: list[Float[Tensor, "*B _"]], damping: float = 1e-6) -> Float[Tensor, "*B n"]:
-    """Solutions of small symmetric positive systems, by an unrolled ``L D Lᵀ`` that never waits for an error check.
+def solve_symmetric(system: Float[Tensor, "*B n columns"], damping: float = 1e-6) -> Float[Tensor, "*B n"]:
+    """Solutions of small symmetric positive systems, by an elimination that never waits for an error check.
 
     Args:
-        upper: row i holds the entries i … n - 1 of row i of the matrix, then its right-hand side.
+        system: the matrix, and its right-hand side as the last column.
         damping: relative to the diagonal; a row that vanishes yields zero.
     """
-    size = len(upper)
-    A = [[upper[min(i, j)][..., abs(i - j)] for j in range(size)] for i in range(size)]
-    right = [upper[i][..., -1] for i in range(size)]
-    diagonal: list[Tensor] = []
+    size = system.shape[-2]
+    rows = system.clone()
+    rows.diagonal(dim1=-2, dim2=-1).mul_(1 + damping)
+    inverse_pivots = []
     for k in range(size):
-        pivot = A[k][k] + damping * upper[k][..., 0]
+        pivot = rows[..., k, k]
         good = pivot > torch.finfo(pivot.dtype).tiny
-        diagonal.append(
-            torch.where(good, 1 / torch.where(good, pivot, torch.ones_like(pivot)), torch.zeros_like(pivot))
-        )
-        for i in range(k + 1, size):
-            factor = A[k][i] * diagonal[k]
-            right[i] = right[i] - factor * right[k]
-            for j in range(i, size):
-                A[i][j] = A[i][j] - factor * A[k][j]
-    solution: list[Tensor] = [right[0]] * size
+        inverse = torch.where(good, 1 / torch.where(good, pivot, torch.ones_like(pivot)), torch.zeros_like(pivot))
+        inverse_pivots.append(inverse)
+        if k < size - 1:
+            factors = rows[..., k + 1 :, k] * inverse[..., None]
+            rows[..., k + 1 :, k:] -= factors[..., None] * rows[..., k, None, k:]
+    solution = rows[..., -1].clone()
     for k in range(size - 1, -1, -1):
-        value = right[k]
-        for j in range(k + 1, size):
-            value = value - A[k][j] * solution[j]
-        solution[k] = value * diagonal[k]
-    return torch.stack(solution, dim=-1)
+        solution[..., k] *= inverse_pivots[k]
+        if k:
+            solution[..., :k] -= rows[..., :k, k] * solution[..., k, None]
+    return solution

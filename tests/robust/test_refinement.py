@@ -83,10 +83,9 @@ def test_the_small_solver_agrees_with_torch():
     generator = torch.Generator().manual_seed(6)
     J = torch.randn(10, 5, 9, generator=generator, dtype=torch.float64)
     A, b = J @ J.mT, torch.randn(10, 5, generator=generator, dtype=torch.float64)
-    rows = [torch.cat((A[:, i, i:], b[:, i, None]), dim=1) for i in range(5)]
-    torch.testing.assert_close(solve_symmetric(rows, damping=0.0), torch.linalg.solve(A, b))
+    system = torch.cat((A, b[..., None]), dim=-1)
+    torch.testing.assert_close(solve_symmetric(system, damping=0.0), torch.linalg.solve(A, b))
 
 
 def test_a_singular_system_yields_finite_values():
-    rows = [torch.zeros(3, 6 - i) for i in range(5)]
-    assert not solve_symmetric(rows).any()
+    assert not solve_symmetric(torch.zeros(3, 5, 6)).any()
