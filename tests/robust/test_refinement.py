@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from rfp.geometry.pose import relative_pose_error
+from rfp.geometry.epipolar import sampson_distance
+from rfp.geometry.pose import essential_from_pose, relative_pose_error
 from rfp.robust.refinement import refine_poses, retract, sampson_jacobian, solve_symmetric, tangent_basis
 from rfp.robust.scoring import match_monomials
 from tests.geometry.scenes import contaminate, make_rotations, unit_vectors, views_of_a_box
@@ -47,6 +48,15 @@ def test_the_result_is_a_rotation_and_a_unit_vector():
     R, t = refine_poses(R, t, matches, scales=(2.0,) * 5)
     torch.testing.assert_close(R.mT @ R, torch.eye(3).expand_as(R), atol=3e-6, rtol=0)
     torch.testing.assert_close(t.norm(dim=-1), torch.ones(30, 1))
+
+
+def test_the_error_is_the_signed_sampson_distance_in_units_of_the_threshold():
+    views, matches, R, t = problem()
+    error, _ = sampson_jacobian(R, t, matches)
+    expected = sampson_distance(views.x1, views.x2, essential_from_pose(R[:, 0], t[:, 0])).sqrt() / THRESHOLD
+    torch.testing.assert_close(error[:, 0].abs(), expected)
+    assert (error > 0).any()
+    assert (error < 0).any()
 
 
 def test_the_jacobian_is_the_numeric_derivative_along_the_retraction():
