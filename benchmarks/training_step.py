@@ -9,7 +9,7 @@ matches, 3 x 3 draws, the same network (aliked-t16, 320 px) and the same thresho
 - the original's way, written anew from its description: draws by numpy, matching by cv2.BFMatcher with cross-check,
   nine calls of cv2.findEssentialMat and cv2.recoverPose one after another, the mean baseline, backward.
 
-"Beside the network" is everything but ``extract`` and ``describe`` and their backward pass, which are the same for both.
+"Beside the network" is everything but ``extract`` and ``describe`` and their backward pass, the same for both.
 """
 
 import os
@@ -39,6 +39,10 @@ from rfp.training.checkpoint import write_json
 
 SETS = ("sceaux_castle", "lund_door", "ngp_fox")
 NUM_KEYPOINTS, DRAWS = 600, 3
+OURS = {
+    "ours": rfp.RansacOptions(num_hypotheses=256),  # the default of training
+    "ours, fewer": rfp.RansacOptions(num_hypotheses=128, solver_dtype="float32"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,6 @@ class Options:
     """Where to write the figures."""
     quick: bool = False
     """Six pairs instead of forty-five."""
-    num_hypotheses: int = 256
-    """Of our estimator."""
     max_error_px: float = 1.0
     """Of both estimators, in pixels at 320."""
     threads: int = 2
@@ -90,16 +92,15 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def our_step(network: TimedNetwork, pair: PosedPair, options: Options, generator: torch.Generator) -> list[float]:
+def our_step(
+    network: TimedNetwork, pair: PosedPair, options: Options, ransac: rfp.RansacOptions, generator: torch.Generator
+) -> list[float]:
     """Errors in degrees of the nine sampled poses."""
-    rollout_options = RolloutOptions.paper(
-        max_error_px=options.max_error_px, ransac=rfp.RansacOptions(num_hypotheses=options.num_hypotheses)
-    )
+    rollout_options = RolloutOptions.paper(max_error_px=options.max_error_px, ransac=ransac)
     rolled = rfp.rollout(network, [pair], options=rollout_options, generator=generator)
     rfp.surrogate_loss(rolled.reward, rolled.log_prob_keypoints, rolled.log_prob_matches, baseline="mean").backward()
-    truth = rfp.TwoViewGeometry(
-        *(value[None, None, None] for value in (pair.K1, pair.K2, pair.R, pair.t)), rolled.valid
-    )
+    K1, K2, R, t = (value[None, None, None] for value in (pair.K1, pair.K2, pair.R, pair.t))
+    truth = rfp.TwoViewGeometry(K1=K1, K2=K2, R=R, t=t, valid=rolled.valid[:, None, None])
     return pose_error(rolled.result, truth, fold_translation=True).rad2deg().flatten().tolist()
 
 
@@ -206,48 +207,63 @@ def main(options: Options) -> None:
         step = max(1, len(folder) // (2 if options.quick else 15))
         pairs += [folder[k].to(device) for k in range(0, len(folder), step)][: 2 if options.quick else 15]
 
-    our_step(network, pairs[0], options, generator)
-    original_step(network, pairs[0], options, random)
-    rows: dict[str, list[tuple[float, float, list[float]]]] = {"ours": [], "original": []}
+    steps: dict[str, Callable[[PosedPair], list[float]]] = {
+        name: lambda pair, ransac=ransac: our_step(network, pair, options, ransac, generator)
+        for name, ransac in OURS.items()
+    }
+    steps["original"] = lambda pair: original_step(network, pair, options, random)
+    rows: dict[str, list[tuple[float, float, list[float]]]] = {name: [] for name in steps}
+    for step in steps.values():
+        step(pairs[0])
     for pair in pairs:
-        rows["ours"].append(timed(lambda pair=pair: our_step(network, pair, options, generator), network))
-        rows["original"].append(timed(lambda pair=pair: original_step(network, pair, options, random), network))
+        for name, step in steps.items():
+            rows[name].append(timed(lambda step=step, pair=pair: step(pair), network))
 
     result = summary(rows, options)
-    for name in ("ours", "original"):
-        entry = result[name]
+    for name, entry in result["ways"].items():
         auc = "/".join(f"{value:.1f}" for value in entry["auc"].values())
+        low, high = entry["quartiles_ms"]
         print(
-            f"{name:9s} beside the network {entry['median_ms']:7.1f} ms (quartiles {entry['quartiles_ms'][0]:.1f} to "
-            f"{entry['quartiles_ms'][1]:.1f}), forward pass {entry['network_ms']:6.1f} ms, "
-            f"sampled poses AUC@5/10/20 {auc}, failed {entry['failed']:.1%}"
+            f"{name:12s} beside the network {entry['median_ms']:6.1f} ms (quartiles {low:.1f} to {high:.1f}), network "
+            f"forward {entry['network_ms']:.1f} ms, sampled poses AUC@5/10/20 {auc}, failed {entry['failed']:.1%}"
         )
-    print(
-        f"ratio without the network: {result['ratio']:.2f} (median of the pairs' ratios; quartiles "
-        f"{result['ratio_quartiles'][0]:.2f} to {result['ratio_quartiles'][1]:.2f}), {len(pairs)} pairs"
-    )
+    for name, entry in result["times faster"].items():
+        low, high = entry["quartiles"]
+        print(
+            f"{name:12s} times faster beside the network: {entry['in_total']:.2f} in total, {entry['median_pair']:.2f} "
+            f"on the median pair (quartiles {low:.2f} to {high:.2f}); {len(pairs)} pairs"
+        )
     if options.json is not None:
         write_json(options.json, result)
 
 
 def summary(rows: dict[str, list[tuple[float, float, list[float]]]], options: Options) -> dict[str, Any]:
-    """The figures of both ways, and the median over the pairs of the ratio of their times."""
-    ratios = [theirs[0] / ours[0] for ours, theirs in zip(rows["ours"], rows["original"], strict=True)]
-    result: dict[str, Any] = {"ratio": statistics.median(ratios), "ratio_quartiles": quartiles(ratios)}
+    """The figures of each way, and how many times faster ours are: in total, and pair by pair."""
+    result: dict[str, Any] = {"times faster": {}, "ways": {}}
+    original = [entry[0] for entry in rows["original"]]
+    for name in OURS:
+        ours = [entry[0] for entry in rows[name]]
+        ratios = [theirs / mine for mine, theirs in zip(ours, original, strict=True)]
+        result["times faster"][name] = {
+            "in_total": sum(original) / sum(ours),
+            "median_pair": statistics.median(ratios),
+            "quartiles": quartiles(ratios),
+        }
     for name, entries in rows.items():
         times = [1e3 * entry[0] for entry in entries]
         errors = [error for entry in entries for error in entry[2]]
-        result[name] = {
+        result["ways"][name] = {
             "median_ms": statistics.median(times),
             "quartiles_ms": quartiles(times),
+            "total_s": sum(times) / 1e3,
             "network_ms": statistics.median(1e3 * entry[1] for entry in entries),
             "auc": {f"{key:g}": value for key, value in rfp.pose_auc(errors).items()},
             "failed": sum(error >= 180 for error in errors) / len(errors),
         }
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     result["settings"] = {
-        "pairs": len(ratios),
-        "num_hypotheses": options.num_hypotheses,
+        "pairs": len(original),
+        "hypotheses": {name: f"{ransac.num_hypotheses}, {ransac.solver_dtype}" for name, ransac in OURS.items()},
         "max_error_px": options.max_error_px,
         "threads": options.threads,
         "device": options.device,

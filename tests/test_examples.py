@@ -47,6 +47,11 @@ def test_train_on_pairs(session_pairs_folder):
     assert re.search(r"AUC@5: \d+\.\d before, \d+\.\d after", output)
 
 
+def test_estimate_relative_pose():
+    output = run("estimate_relative_pose.py")
+    assert "AUC" in output
+
+
 def test_every_example_has_a_test():
     tested = Path(__file__).read_text()
     assert [path.name for path in EXAMPLES.glob("*.py") if f"def test_{path.stem}" not in tested] == []

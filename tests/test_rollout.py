@@ -186,6 +186,32 @@ def test_matched_points_are_key_points_of_their_draw(pairs):
             assert keypoints.valid[b, s][index].all()
 
 
+def test_the_log_probability_of_key_points_is_that_of_both_images(pairs):
+    rolled = rollout(TinyTestNetwork(), pairs, options=OPTIONS, generator=generator())
+    total = rolled.keypoints1.log_prob + rolled.keypoints2.log_prob
+    torch.testing.assert_close(rolled.log_prob_keypoints, total)
+    assert rolled.keypoints1.log_prob.abs().min() > 1
+    assert rolled.keypoints2.log_prob.abs().min() > 1
+
+
+def test_every_draw_consumes_noise_of_its_own(pairs):
+    # The same image on both sides and in both pairs: only the noise can tell the draws apart.
+    one = replace(pairs[0], image2=pairs[0].image1, K2=pairs[0].K1)
+    twice = [one, one]
+    rolled = rollout(TinyTestNetwork(), twice, options=OPTIONS, generator=generator())
+    keypoint_draws = torch.cat([rolled.keypoints1.xy_px, rolled.keypoints2.xy_px]).flatten(0, 1).flatten(1)
+    match_draws = torch.cat([rolled.matches.index1, rolled.matches.count], dim=-1).flatten(0, 2)
+    for draws in (keypoint_draws, match_draws):
+        assert len(draws.unique(dim=0)) == len(draws)
+
+
+def test_the_estimator_sees_each_match_weighted_by_its_draws(pairs):
+    rolled = rollout(TinyTestNetwork(), pairs, options=OPTIONS, generator=generator())
+    assert (rolled.correspondences.weight == rolled.matches.count).all()
+    assert (rolled.correspondences.valid == rolled.matches.valid).all()
+    assert rolled.matches.count.max() > 1
+
+
 def test_no_pairs_are_refused():
     with pytest.raises(ValueError, match="at least one pair"):
         rollout(TinyTestNetwork(), [], options=OPTIONS, generator=generator())
