@@ -1,10 +1,10 @@
 """Figures to files, for every command: checked before the work, written whole or not at all."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rfp.records import InputError
+from rfp.training.checkpoint import write_json
 
 
 def check_can_write(path: Path | None) -> None:
@@ -29,9 +29,7 @@ def write_figures(path: Path | None, figures: dict[str, Any]) -> None:
     """
     if path is None:
         return
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_json(path, figures)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None

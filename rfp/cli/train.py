@@ -14,11 +14,13 @@ from rfp.cli.device import choose_device
 from rfp.cli.output import check_can_write, write_figures
 from rfp.data.pairs import PosedPairs
 from rfp.evaluation.evaluate import EvaluationReport, evaluate
+from rfp.evaluation.matching import epipolar_error_px, match_images
 from rfp.evaluation.report import format_table
 from rfp.models.pretrained import load_network
 from rfp.plotting.curves import reward_curve
-from rfp.plotting.matches import before_after
-from rfp.records import InputError
+from rfp.plotting.figures import save_figure
+from rfp.plotting.matches import DrawnMatches, draw_matches_of_networks
+from rfp.records import InputError, PosedPair
 from rfp.rollout import RolloutOptions
 from rfp.training.checkpoint import write_json
 from rfp.training.options import TrainerOptions, options_from_json
@@ -110,7 +112,7 @@ def train(command: Train) -> dict[str, Any]:
 
     reward_curve(summary.metrics, path=folder / "reward.png", validations=summary.validations)
     shown = next(iter(reports.values())) if reports else (validation or pairs)
-    before_after(start, network, shown[len(shown) // 2], path=folder / "matches_before_after.png")
+    _draw_matches({"before": start, "after": network}, shown[len(shown) // 2], options, folder)
     figures = _figures(command, summary, before, after)
     write_json(folder / "summary.json", figures)
     write_figures(command.json, figures)
@@ -167,6 +169,23 @@ def _judge(network: nn.Module, reports: dict[str, PosedPairs], options: TrainerO
         )
         for name, pairs in reports.items()
     }
+
+
+def _draw_matches(networks: dict[str, nn.Module], pair: PosedPair, options: TrainerOptions, folder: Path) -> None:
+    """The deployed matches of each network on one pair, coloured by the true epipolar geometry."""
+    rows, judge = {}, options.judge
+    for name, network in networks.items():
+        on_device = pair.to(next(network.parameters()).device)
+        xy1_px, xy2_px = match_images(
+            network,  # type: ignore[arg-type]
+            on_device.image1,
+            on_device.image2,
+            num_keypoints=judge.num_keypoints,
+        )
+        error_px = epipolar_error_px(xy1_px.cpu(), xy2_px.cpu(), pair.K1, pair.K2, pair.R, pair.t)
+        rows[name] = DrawnMatches(xy1_px.cpu(), xy2_px.cpu(), error_px=error_px)
+    figure = draw_matches_of_networks(pair.image1, pair.image2, rows, max_error_px=judge.max_error_px)
+    save_figure(figure, folder / "matches_before_after.png")
 
 
 def _figures(

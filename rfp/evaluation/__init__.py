@@ -3,7 +3,7 @@
 from rfp.evaluation.auc import mean_clipped_accuracy, pose_auc, pose_auc_binned
 from rfp.evaluation.estimators import ESTIMATORS, EstimatorName, estimate_pose
 from rfp.evaluation.evaluate import check_settings, evaluate
-from rfp.evaluation.matching import epipolar_error_px, fundamental_inliers, match_features
+from rfp.evaluation.matching import epipolar_error_px, fundamental_inliers, match_features, match_images
 from rfp.evaluation.report import EvaluationReport, SceneFigures, describe_settings, format_scenes, format_table
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "format_table",
     "fundamental_inliers",
     "match_features",
+    "match_images",
     "mean_clipped_accuracy",
     "pose_auc",
     "pose_auc_binned",

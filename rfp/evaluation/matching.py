@@ -8,6 +8,7 @@ from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import essential_from_pose
 from rfp.policy.matches import mutual_nearest_neighbours
 from rfp.records import Features
+from rfp.rollout import FeatureNetwork, detect
 
 
 def match_features(features1: Features, features2: Features) -> tuple[Float[Tensor, "M 2"], Float[Tensor, "M 2"]]:
@@ -17,6 +18,21 @@ def match_features(features1: Features, features2: Features) -> tuple[Float[Tens
     )
     chosen = mutual[0]
     return features1.xy_px[0][chosen], features2.xy_px[0][index2[0][chosen]]
+
+
+def match_images(
+    network: FeatureNetwork,
+    image1: Float[Tensor, "3 h1 w1"],
+    image2: Float[Tensor, "3 h2 w2"],
+    *,
+    num_keypoints: int = 1024,
+    nms_radius: int = 2,
+) -> tuple[Float[Tensor, "M 2"], Float[Tensor, "M 2"]]:
+    """The matched pixel positions in two images (on the network's device) under deployment, row by row."""
+    first, second = (
+        detect(network, image[None], num_keypoints=num_keypoints, nms_radius=nms_radius) for image in (image1, image2)
+    )
+    return match_features(first, second)
 
 
 def epipolar_error_px(

@@ -2,11 +2,10 @@
 
 from rfp.plotting.curves import draw_training, reward_curve
 from rfp.plotting.figures import save_figure
-from rfp.plotting.matches import DrawnMatches, before_after, draw_matches, draw_matches_of_networks
+from rfp.plotting.matches import DrawnMatches, draw_matches, draw_matches_of_networks
 
 __all__ = [
     "DrawnMatches",
-    "before_after",
     "draw_matches",
     "draw_matches_of_networks",
     "draw_training",

@@ -1,7 +1,6 @@
 """Pictures of matches: two images side by side, a line for each match, its colour how wrong it is."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,14 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
-from torch import Tensor, nn
-
-from rfp.geometry.epipolar import sampson_distance
-from rfp.geometry.pose import essential_from_pose
-from rfp.plotting.figures import save_figure
-from rfp.policy.matches import mutual_nearest_neighbours
-from rfp.records import PosedPair
-from rfp.rollout import detect
+from torch import Tensor
 
 RIGHT, BETWEEN, WRONG = "#0f9d82", "#f2c14e", "#d1495b"
 UNKNOWN = "#3a86c8"
@@ -72,36 +64,6 @@ def draw_matches_of_networks(
 ) -> Figure:
     """The same two images once for each entry of ``rows``, top to bottom, titled with its key: before, after."""
     return _draw_rows(image1, image2, rows, max_error_px, width_inches)
-
-
-def before_after(
-    before: nn.Module,
-    after: nn.Module,
-    pair: PosedPair,
-    *,
-    path: Path | str,
-    num_keypoints: int = 1024,
-    nms_radius: int = 2,
-    max_error_px: float = 1.0,
-) -> None:
-    """Write a picture of the deployed matches of two networks on one pair, coloured by the true epipolar geometry."""
-    rows = {}
-    for name, network in (("before", before), ("after", after)):
-        xy1_px, xy2_px = _deployed_matches(network, pair, num_keypoints, nms_radius)
-        inverse1, inverse2 = torch.linalg.inv(pair.K1.double()), torch.linalg.inv(pair.K2.double())
-        F = inverse2.T @ essential_from_pose(pair.R.double(), pair.t.double()) @ inverse1
-        rows[name] = DrawnMatches(xy1_px, xy2_px, error_px=sampson_distance(xy1_px, xy2_px, F).sqrt())
-    save_figure(draw_matches_of_networks(pair.image1, pair.image2, rows, max_error_px=max_error_px), path)
-
-
-def _deployed_matches(network: nn.Module, pair: PosedPair, num_keypoints: int, nms_radius: int) -> list[Tensor]:
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    first, second = (
-        detect(network, image[None].to(device), num_keypoints=num_keypoints, nms_radius=nms_radius)  # type: ignore[arg-type]
-        for image in (pair.image1, pair.image2)
-    )
-    index2, mutual = mutual_nearest_neighbours(first.descriptor, second.descriptor, first.valid, second.valid)
-    return [xy.cpu().double() for xy in (first.xy_px[0][mutual[0]], second.xy_px[0][index2[0][mutual[0]]])]
 
 
 def _draw_rows(

@@ -73,7 +73,7 @@ def load_checkpoint(folder: Path, *, run: dict[str, Any], network: nn.Module) ->
 def write_json(path: Path, value: Any) -> None:
     """Write JSON to a temporary name and rename it."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     temporary.replace(path)
 
 

@@ -1,4 +1,3 @@
-import dataclasses
 import subprocess
 import sys
 
@@ -8,11 +7,10 @@ import torch
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
-from rfp.data import PosedPairs, read_image
-from rfp.plotting import DrawnMatches, before_after, draw_matches, draw_matches_of_networks, save_figure
+from rfp.data import read_image
+from rfp.plotting import DrawnMatches, draw_matches, draw_matches_of_networks, save_figure
 from rfp.plotting.matches import RIGHT, UNKNOWN, WRONG
 from rfp.records import InputError
-from tests.networks import TinyTestNetwork
 
 RED = torch.tensor([0.9, 0.1, 0.1])[:, None, None].expand(3, 60, 80)
 BLUE = torch.tensor([0.1, 0.1, 0.9])[:, None, None].expand(3, 120, 100)
@@ -77,26 +75,6 @@ def test_rows_stand_in_the_order_of_their_names():
     positions = {text.get_text(): text.get_position()[1] for text in figure.texts}
     assert positions["before: 2 matches"] > positions["after: 5 matches"]
     assert len(_lines(figure, row=1).get_segments()) == 5
-
-
-def test_before_and_after_of_one_network_are_the_same_and_mostly_right(session_pairs_folder, tmp_path, monkeypatch):
-    drawn = {}
-    monkeypatch.setattr(
-        "rfp.plotting.matches.draw_matches_of_networks",
-        lambda image1, image2, rows, **options: drawn.update(rows) or draw_matches(image1, image2, rows["after"]),
-    )
-    pair = PosedPairs(session_pairs_folder)[0]
-    before_after(TinyTestNetwork(), TinyTestNetwork(), pair, path=tmp_path / "both.png", num_keypoints=200)
-    assert torch.equal(drawn["before"].xy1_px, drawn["after"].xy1_px)
-    assert (drawn["after"].error_px < 1.5).double().mean() > 0.8
-    assert read_image(tmp_path / "both.png").shape[2] == 1600
-
-
-def test_before_and_after_of_a_black_image_have_no_matches(session_pairs_folder, tmp_path):
-    pair = PosedPairs(session_pairs_folder)[0]
-    black = dataclasses.replace(pair, image1=torch.zeros_like(pair.image1))
-    before_after(TinyTestNetwork(), TinyTestNetwork(), black, path=tmp_path / "new" / "both.png")
-    assert (tmp_path / "new" / "both.png").stat().st_size > 1000
 
 
 def test_a_file_name_that_says_no_format_is_one_line(tmp_path):
