@@ -5,6 +5,7 @@ the network sees groups of equal size (padding an image changes what a network c
 masks begins after it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
@@ -99,6 +100,15 @@ class RolloutOptions:
     """Inlier threshold of the estimator in the loop, in pixels of the images as they are given."""
     ransac: RansacOptions = field(default_factory=lambda: RansacOptions(num_hypotheses=256))
 
+    def __post_init__(self):
+        if self.num_keypoint_draws < 1 or self.num_match_draws < 1:
+            raise InputError(
+                "expected num_keypoint_draws and num_match_draws of at least 1, got "
+                f"{self.num_keypoint_draws} and {self.num_match_draws}"
+            )
+        if not 0.0 < self.max_error_px < math.inf:
+            raise InputError(f"expected max_error_px above 0, got {self.max_error_px}; 1 is usual")
+
     @classmethod
     def paper(cls, **changes) -> "RolloutOptions":
         """The paper's policy: 600 pixels with replacement, no NMS, τ = 1, half of the mutual matches.
@@ -155,6 +165,7 @@ def rollout(
     ``log_prob_keypoints`` and ``log_prob_matches``; give both to ``surrogate_loss``.
 
     Args:
+        network: In eval mode; ``Trainer`` sees to that, and here it is the caller's affair.
         pairs: On the network's device; their images may differ in size.
         generator: On that device too.
         estimator: Default: batched RANSAC for the relative pose, by ``options``.
@@ -204,7 +215,7 @@ def rollout_on_noise(
         options.matches,
     )
 
-    truth = _truth(pairs, features.valid[one] & features.valid[two])
+    truth = _truth(pairs, features.valid[one] & features.valid[two], positions.dtype)
     correspondences = _correspondences(positions[one], positions[two], matches, truth)
     with torch.no_grad():
         result = estimator(correspondences, noise.estimator)
@@ -241,13 +252,16 @@ def draw_noise(
     match_shape = match_noise_shape(options.matches, options.num_match_draws, options.keypoints.num_keypoints)
     draws = (len(pairs), options.num_keypoint_draws, options.num_match_draws)
 
-    def uniforms(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, device=generator.device)
+    def uniforms(*shape: int, fine: bool = False) -> Tensor:
+        # The cumulative distribution over 10^5 pixels has steps far below 2^-24, float32's: without float64 the
+        # pixels between them could never be drawn. (MPS has no float64.)
+        dtype = torch.float64 if fine and generator.device.type != "mps" else torch.float32
+        return torch.rand(shape, generator=generator, device=generator.device, dtype=dtype)
 
     return RolloutNoise(
-        keypoints1=uniforms(len(pairs), *keypoint_shape),
-        keypoints2=uniforms(len(pairs), *keypoint_shape),
-        matches=uniforms(len(pairs), options.num_keypoint_draws, *match_shape),
+        keypoints1=uniforms(len(pairs), *keypoint_shape, fine=options.keypoints.replacement),
+        keypoints2=uniforms(len(pairs), *keypoint_shape, fine=options.keypoints.replacement),
+        matches=uniforms(len(pairs), options.num_keypoint_draws, *match_shape, fine=options.matches.replacement),
         estimator=uniforms(*draws, *estimator.noise_shape),
     )
 
@@ -263,19 +277,20 @@ def detect(
 ) -> Features:
     """The deployed detector: the most probable local maxima, sub-pixel where the network has it, and their descriptors.
 
-    The distribution is the training policy's; the draw is replaced by its top.
+    The distribution is the training policy's; the draw is replaced by its top. The network should be in eval mode.
 
     >>> import rfp, torch
     >>> network = rfp.load_pretrained("aliked-t16")  # doctest: +SKIP
     >>> features = rfp.detect(network, torch.rand(1, 3, 240, 320), num_keypoints=512)  # doctest: +SKIP
     """
-    options = KeypointOptions(
-        num_keypoints=num_keypoints, nms_radius=nms_radius, border=border, max_candidates=num_keypoints
-    )
+    options = KeypointOptions(num_keypoints=num_keypoints, nms_radius=nms_radius, border=border)
+    options = replace(options, max_candidates=max(num_keypoints, options.max_candidates))
     finite = images.isfinite()
-    dense = network.extract(torch.where(finite, images, 0.0))
+    clean = torch.where(finite, images, 0.0)
+    dense = network.extract(clean)
     sizes = [(images.shape[-2], images.shape[-1])] * images.shape[0]
-    distribution = keypoint_distribution(dense.log_heat, sizes, options)
+    log_heat = without_blank(dense.log_heat, clean)
+    distribution = keypoint_distribution(log_heat, sizes, options)
     xy_px, score, valid = top_keypoints(distribution, num_keypoints)
     if isinstance(network, SubpixelNetwork):
         xy_px = network.refine(dense, xy_px)
@@ -321,17 +336,28 @@ def _extract(network: FeatureNetwork, images: Sequence[Float[Tensor, "3 _ _"]]) 
     log_heat: list[Tensor] = [clean[0]] * len(images)
     for size in dict.fromkeys(sizes):
         members = [number for number, other in enumerate(sizes) if other == size]
-        dense = network.extract(torch.stack([clean[member] for member in members]))
+        batch = torch.stack([clean[member] for member in members])
+        dense = network.extract(batch)
         groups.append((members, dense))
-        for member, heat in zip(members, dense.log_heat, strict=True):
+        for member, heat in zip(members, without_blank(dense.log_heat, batch), strict=True):
             log_heat[member] = torch.nn.functional.pad(heat, (0, width - size[1], 0, height - size[0]))
     valid = torch.stack([mask.all() for mask in finite])
     return _GroupedFeatures(groups=groups, log_heat=torch.stack(log_heat), sizes=sizes, valid=valid)
 
 
-def _truth(pairs: Sequence[PosedPair], images_valid: Bool[Tensor, "B"]) -> TwoViewGeometry:
+def without_blank(log_heat: Float[Tensor, "b h w"], images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
+    """The heat maps, -inf everywhere (no candidates) for an image of one colour, within a step of 8 bits.
+
+    A network finds key points in a black photograph all the same, at the edges, where its padding begins.
+    """
+    values = images.flatten(2)
+    contrast = (values.amax(dim=2) - values.amin(dim=2)).amax(dim=1)
+    return torch.where((contrast > 1.5 / 255)[:, None, None], log_heat, float("-inf"))
+
+
+def _truth(pairs: Sequence[PosedPair], images_valid: Bool[Tensor, "B"], dtype: torch.dtype) -> TwoViewGeometry:
     """Cameras and poses as (B, 1, 1, …), to broadcast against the draws. Unusable ones are replaced and flagged."""
-    K1, K2, R, t = (torch.stack([getattr(pair, name) for pair in pairs]) for name in ("K1", "K2", "R", "t"))
+    K1, K2, R, t = (torch.stack([getattr(pair, name) for pair in pairs]).to(dtype) for name in ("K1", "K2", "R", "t"))
     finite = torch.cat([K1.flatten(1), K2.flatten(1), R.flatten(1), t], dim=1).isfinite().all(dim=1)
     identity = torch.eye(3, dtype=K1.dtype, device=K1.device)
     keep = finite[:, None, None]

@@ -45,10 +45,11 @@ def double(record):
     return map_tensors(record, lambda value: value.double() if value.is_floating_point() else value)
 
 
+@pytest.mark.parametrize("nms_radius", [0, 2])
 @pytest.mark.parametrize("replacement", [True, False])
-def test_pairs_together_give_what_single_calls_give_on_equal_noise(pairs, replacement):
+def test_pairs_together_give_what_single_calls_give_on_equal_noise(pairs, replacement, nms_radius):
     """Images of three sizes in one batch, within and across the pairs. float64: convolutions differ by the batch."""
-    options = replace(OPTIONS, keypoints=replace(OPTIONS.keypoints, replacement=replacement))
+    options = replace(OPTIONS, keypoints=replace(OPTIONS.keypoints, replacement=replacement, nms_radius=nms_radius))
     network, pairs = TinyTestNetwork().double(), [double(pair) for pair in pairs]
     estimator = default_estimator(options)
     noise = draw_noise(pairs, options=options, estimator=estimator, generator=generator())
@@ -136,6 +137,53 @@ def test_a_black_image_is_a_counted_failure_with_the_worst_reward(pairs):
     assert not rolled.failed[1].all()
     loss = surrogate_loss(rolled.reward, rolled.log_prob_keypoints, rolled.log_prob_matches, valid=rolled.valid)
     assert loss.isfinite()
+
+
+def test_a_network_that_sees_something_in_black_has_no_key_points_there_all_the_same(pairs):
+    """A real network responds at the edges of a black photograph, where its padding begins."""
+
+    class SeesThings(TinyTestNetwork):
+        def extract(self, images):
+            dense = super().extract(images)
+            dots = torch.rand(dense.log_heat.shape, generator=generator(), dtype=images.dtype)
+            return replace(dense, log_heat=dense.log_heat + dots)
+
+    for colour in (0.0, 0.7):
+        blank = torch.full_like(pairs[0].image2, colour)
+        assert not rfp.detect(SeesThings(), blank[None], num_keypoints=16).valid.any()
+        rolled = rollout(SeesThings(), [replace(pairs[0], image2=blank)], options=OPTIONS, generator=generator())
+        assert rolled.failed.all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_heat_maps_do_not_coarsen_positions(dtype):
+    class Narrow(TinyTestNetwork):
+        def extract(self, images):
+            dense = super().extract(images)
+            return replace(dense, log_heat=dense.log_heat.to(dtype))
+
+    image = torch.rand(1, 3, 32, 700, generator=generator())
+    columns = rfp.detect(Narrow(), image, num_keypoints=400).xy_px[..., 0]
+    beyond = columns[columns > 512]
+    assert len(beyond) > 20
+    assert 0.2 < (beyond % 2).mean() < 0.8
+
+
+def test_a_float64_network_trains_on_float32_pairs(pairs):
+    class Wide(TinyTestNetwork):
+        def extract(self, images):
+            return super().extract(images.double())
+
+    rolled = rollout(Wide().double(), pairs[:1], options=OPTIONS, generator=generator())
+    assert rolled.reward.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"num_keypoint_draws": 0}, {"num_match_draws": 0}, {"max_error_px": -1.0}, {"max_error_px": float("nan")}]
+)
+def test_impossible_options_are_refused(wrong):
+    with pytest.raises(rfp.InputError, match="expected"):
+        RolloutOptions(**wrong)
 
 
 def test_paper_mode_draws_600_pixels_with_replacement_and_half_of_the_mutual_matches(pairs):

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"error: {error}", error)
         return 2
     except KeyboardInterrupt as error:
-        _say("interrupted", error)
+        _say(f"interrupted {error}", error)
         return 1
     except SystemExit as finished:  # tyro: 0 after --help, 2 after wrong usage, which it has explained
         return finished.code if isinstance(finished.code, int) else 1
@@ -52,7 +52,11 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
         inspect.Inspect: ("inspect", inspect.run),
     }
     resumed = _run_to_resume(arguments)
-    start = tyro.conf.subcommand("train", default=train.defaults_to_resume(resumed)) if resumed else None
+    start = None
+    if resumed:
+        start = tyro.conf.subcommand("train", default=train.defaults_to_resume(resumed))
+    elif arguments[0] == "train" and "--paper" in arguments:
+        start = tyro.conf.subcommand("train", default=train.defaults_of_the_paper())
     alternatives = tuple(
         Annotated[options, start if start and name == "train" else tyro.conf.subcommand(name)]
         for options, (name, _) in commands.items()

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,9 +22,12 @@ from rfp.plotting.figures import save_figure
 from rfp.plotting.matches import DrawnMatches, draw_matches_of_networks
 from rfp.records import InputError, PosedPair
 from rfp.rollout import RolloutOptions
-from rfp.training.checkpoint import write_json
+from rfp.training.checkpoint import prepare_run_folder, write_json
 from rfp.training.options import TrainerOptions, options_from_json
 from rfp.training.trainer import Trainer, TrainingSummary
+
+SMALLEST_IMAGE = 32
+"""Below this there is no room for key points between the borders."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Train:
     image_size: int = 320
     """Longer side of the images in pixels; intrinsics are scaled in step."""
     paper: bool = False
-    """The policy and baseline of Reinforced Feature Points (CVPR 2020): no NMS, with replacement, τ = 1, mean."""
+    """The policy and baseline of Reinforced Feature Points (CVPR 2020) as defaults: no NMS, with replacement, τ = 1,
+    mean; options given beside it hold."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     output: Path | None = None
@@ -56,6 +60,11 @@ class Train:
     json: Path | None = None
     """Write the figures of the run to this file, too."""
     trainer: Annotated[TrainerOptions, tyro.conf.arg(name="")] = field(default_factory=TrainerOptions)
+
+
+def defaults_of_the_paper() -> Train:
+    """The command with the paper's policy and baseline, to be overridden by what is said beside ``--paper``."""
+    return Train(paper=True, trainer=TrainerOptions(rollout=RolloutOptions.paper(), baseline="mean"))
 
 
 def defaults_to_resume(folder: Path) -> Train:
@@ -85,24 +94,23 @@ def train(command: Train) -> dict[str, Any]:
     """Run the command and return the figures that ``summary.json`` holds."""
     if not command.data:
         raise InputError("expected folders of posed pairs to train on, got none; give --data FOLDER")
+    if command.image_size < SMALLEST_IMAGE:
+        raise InputError(f"--image-size: expected at least {SMALLEST_IMAGE} pixels, got {command.image_size}; try 320")
+    if command.resume is not None and command.output not in (None, command.resume):
+        raise InputError(f"--output {command.output}: a resumed run stays in {command.resume}; leave --output out")
     options = command.trainer
-    if command.paper:
-        rollout = RolloutOptions.paper(max_error_px=options.rollout.max_error_px, ransac=options.rollout.ransac)
-        options = replace(options, rollout=rollout, baseline="mean")
     check_can_write(command.json)
     device = choose_device(command.device)
     pairs = PosedPairs(command.data, image_size=command.image_size)
     validation = PosedPairs(command.validation, image_size=command.image_size) if command.validation else None
-    reports = {_set_name(path): PosedPairs(path, image_size=command.image_size) for path in command.report}
+    reports = _report_sets(command)
     # A broken image is found now, and not an hour into the run.
     for checked in (pairs, validation, *reports.values()):
         if checked is not None:
             checked.check_images()
     network = load_network(command.network).to(device)
     folder = command.resume or command.output or _new_run_folder(command.network)
-    if command.resume is None and (folder / "checkpoint.pt").exists():
-        raise InputError(f"{folder}: a run is there already; go on with --resume {folder}, or choose another --output")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = prepare_run_folder(folder, resume=command.resume is not None)
     print(f"training {command.network} on {pairs!r}, run folder {folder}")
 
     start = load_network(command.network).to(device)
@@ -220,7 +228,9 @@ def _print_outcome(
     if summary.best_step == 0:
         print("no validation was better than the start, so the network is as it was")
     if summary.skipped_steps:
-        print(f"{summary.skipped_steps} steps were left out: their gradient was not finite")
+        print(f"{summary.skipped_steps} steps were left out: their gradient was zero or not finite")
+    if summary.metrics and min(row["failed"] for row in summary.metrics) == 1.0:
+        print("no draw of any step gave a pose, so there was nothing to learn: try larger images, or easier pairs")
     rows = {
         f"{name} {when}": reports[name] for name in before for when, reports in (("before", before), ("after", after))
     }
@@ -229,8 +239,14 @@ def _print_outcome(
     print(f"run folder: {folder}")
 
 
-def _set_name(path: Path) -> str:
-    return path.resolve().name
+def _report_sets(command: Train) -> dict[str, PosedPairs]:
+    """The sets of the table by the names of their folders, or by their paths where two names are equal."""
+    names = [path.resolve().name for path in command.report]
+    labels = names if len(set(names)) == len(names) else [str(path) for path in command.report]
+    return {
+        label: PosedPairs(path, image_size=command.image_size)
+        for label, path in zip(labels, command.report, strict=True)
+    }
 
 
 def _new_run_folder(network: str) -> Path:

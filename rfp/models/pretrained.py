@@ -167,7 +167,9 @@ def load_weights(network: Network, path: str | os.PathLike[str]) -> Network:
     # weights without a name are judged by their tensors alone
     if differing or found not in (expected, None):
         difference = f" ({len(differing)} tensors differ, {min(differing)} among them)" if differing else ""
-        remedy = f"pass --network {found}" if found in _PRETRAINED else "build the network that wrote it"
+        remedy = "build the network that wrote it"
+        if found in _PRETRAINED and found != expected:
+            remedy = f"pass --network {found}"
         raise InputError(
             f"{path}: expected weights of {expected}, got those of {found or 'an unnamed network'}{difference}; "
             f"{remedy}, or give a file of {expected}"
@@ -184,7 +186,8 @@ def save_weights(network: nn.Module, path: str | os.PathLike[str], metadata: Map
     path = Path(path)
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
     temporary = path.with_name(path.name + ".incomplete")
-    safetensors.torch.save_file(tensors, temporary, {"network": network_name(network), **(metadata or {})})
+    # As bytes: safetensors' own writer makes files that nobody else may read.
+    temporary.write_bytes(safetensors.torch.save(tensors, {"network": network_name(network), **(metadata or {})}))
     os.replace(temporary, path)
 
 

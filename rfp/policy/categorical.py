@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MASKED_LOG_PROBABILITY = -1e30
-"""Stands for log 0 in every dtype: finite, so that a masked candidate can never make a NaN in the gradient."""
+"""Stands for log 0 in float32 and float64: finite, so that a masked candidate can never make a NaN in the gradient."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ def log_probabilities(
     >>> log_probabilities(torch.zeros(4), torch.tensor([True, True, False, False])).exp()
     tensor([0.5000, 0.5000, 0.0000, 0.0000])
     """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     masked = torch.where(valid, logits, MASKED_LOG_PROBABILITY)
     log_p = torch.log_softmax(masked, dim=-1)
     if uniform_mixing > 0.0:

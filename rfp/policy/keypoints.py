@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from kornia.geometry.subpix import nms2d
 from torch import Tensor
 
@@ -83,6 +83,8 @@ def keypoint_distribution(
     Args:
         sizes: (height, width) of each image inside the padded ``log_heat``.
     """
+    # At least float32: in bfloat16 columns beyond 256 would come in steps of two, and draws could not be told apart.
+    log_heat = log_heat.to(torch.promote_types(log_heat.dtype, torch.float32))
     # A window that reaches over the edge sees padding, whose content depends on the batch: such pixels are left out.
     support = image_interior(sizes, max(options.border, options.nms_radius), log_heat) & log_heat.isfinite()
     heat = torch.where(support, log_heat, 0.0)
@@ -92,14 +94,31 @@ def keypoint_distribution(
         support = support & nms2d(finite_heat[:, None], (window, window), mask_only=True)[:, 0]
     b, _, width = log_heat.shape
     heat, support = heat.reshape(b, -1), support.reshape(b, -1)
-    pixel = torch.arange(heat.shape[-1], device=heat.device).expand(b, -1)
     if options.nms_radius > 0:
         best = torch.where(support, heat.detach(), float("-inf"))
         pixel = best.topk(min(options.max_candidates, best.shape[-1]), dim=-1).indices
-        heat, support = heat.gather(-1, pixel), support.gather(-1, pixel)
+    else:
+        pixel = _own_pixels_first(sizes, log_heat)
+    heat, support = heat.gather(-1, pixel), support.gather(-1, pixel)
     xy_px = torch.stack([pixel % width, pixel.div(width, rounding_mode="floor")], dim=-1).to(heat.dtype)
     log_p = log_probabilities(heat, support, uniform_mixing=options.uniform_mixing)
     return KeypointDistribution(log_p=log_p, valid=support, xy_px=xy_px)
+
+
+def _own_pixels_first(sizes: Sequence[tuple[int, int]], like: Float[Tensor, "b h w"]) -> Int[Tensor, "b C"]:
+    """Every pixel of the padded map, those of each image first, in its own raster order.
+
+    So a candidate's slot, and with it the noise that it meets, does not depend on what stands beside it in the batch.
+    """
+    rows = torch.arange(like.shape[-2], device=like.device)[:, None]
+    columns = torch.arange(like.shape[-1], device=like.device)[None, :]
+    number = rows * like.shape[-1] + columns
+    return torch.stack(
+        [
+            torch.cat([number[:height, :width].flatten(), number[:height, width:].flatten(), number[height:].flatten()])
+            for height, width in sizes
+        ]
+    )
 
 
 def keypoint_noise_shape(options: KeypointOptions, num_draws: int, image_area: int) -> tuple[int, int]:
@@ -119,7 +138,8 @@ def draw_keypoints(
     """S draws of K key points, and the log-probability of each draw.
 
     Args:
-        uniforms: Of ``keypoint_noise_shape``. Without replacement one for each candidate, best candidate first.
+        uniforms: Of ``keypoint_noise_shape``. Without replacement one for each candidate: best candidate first, or
+            in raster order where every pixel is one.
     """
     log_p, valid = distribution.log_p, distribution.valid
     if options.replacement:

@@ -29,7 +29,28 @@ class TrainingState:
     skipped_steps: int
     seconds: float
     run: dict[str, Any]
-    """What must not change between the parts of a run: options (but for the number of steps) and the data."""
+    """What must not change between the parts of a run: options but for the number of steps, data, reward."""
+
+
+def prepare_run_folder(output: Path | str, *, resume: bool) -> Path:
+    """The run folder, made if need be.
+
+    Raises:
+        InputError: it cannot be made, or holds a run that is not to be resumed.
+    """
+    folder = Path(output)
+    if not resume and (folder / CHECKPOINT_NAME).exists():
+        raise InputError(f"{folder}: a run is there already; go on with --resume {folder}, or choose another --output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be a run folder ({error.strerror or error}); choose another --output"
+        ) from None
+    return folder
 
 
 def save_checkpoint(state: TrainingState, folder: Path) -> Path:
@@ -61,11 +82,11 @@ def load_checkpoint(folder: Path, *, run: dict[str, Any], network: nn.Module) ->
             f"{path}: checkpoint of another network ({len(found)} tensors, expected {len(expected)} of the same names "
             "and shapes); resume with the network that the run began with"
         )
-    for name, value in run.items():
-        if state.run.get(name) != value:
+    for name, value in _flat(run).items():
+        began = _flat(state.run).get(name)
+        if began != value:
             raise InputError(
-                f"{path}: the run began with other {name} ({_brief(state.run.get(name))}, now {_brief(value)}); "
-                "resume with the same, or start a new run"
+                f"{path}: the run began with {name} {began}, now it is {value}; resume with the same, or start anew"
             )
     return state
 
@@ -77,6 +98,9 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
-def _brief(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "…"
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by their dotted names, so that a message can name the one that differs."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

@@ -1,6 +1,7 @@
 """Everything that decides how a network is trained, as frozen dataclasses; the command line is made from them."""
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,7 +41,8 @@ class TrainerOptions:
     warmup_steps: int = 20
     """Steps over which the rate rises linearly from zero."""
     clip_norm: float = 1.0
-    """Gradients longer than this are shortened to it."""
+    """Gradients longer than this are shortened to it. Score-function gradients of hundreds of key points are far longer
+    (see ``gradient_norm`` in the metrics), so that at 1 nearly every step has this length and only a direction."""
     baseline: Baseline = "leave_one_out"
     """What is subtracted from the rewards; "mean" is the paper's."""
     keypoint_weight: float = 1.0
@@ -66,10 +68,11 @@ class TrainerOptions:
         for name in ("steps", "pairs_per_step", "accumulate", "validate_every", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"expected {name} of at least 1, got {getattr(self, name)}")
-        if self.learning_rate <= 0.0 or self.clip_norm <= 0.0:
-            raise InputError(
-                f"expected learning_rate and clip_norm above 0, got {self.learning_rate} and {self.clip_norm}"
-            )
+        for name in ("learning_rate", "clip_norm"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise InputError(f"expected {name} above 0, got {getattr(self, name)}")
+        if self.warmup_steps < 0:
+            raise InputError(f"expected warmup_steps of at least 0, got {self.warmup_steps}")
         if self.baseline not in BASELINES:
             raise InputError(f"expected a baseline of {', '.join(BASELINES)}, got {self.baseline!r}")
         if self.baseline == "leave_one_out" and min(self.rollout.num_keypoint_draws, self.rollout.num_match_draws) < 2:

@@ -1,15 +1,16 @@
 """The training loop: roll out, reinforce, step; validate under deployment and keep the best weights."""
 
+import dataclasses
 import fnmatch
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from rfp.data.augmentation import photometric_augmentation
@@ -18,8 +19,10 @@ from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
 from rfp.records import InputError, PosedPair
 from rfp.reinforce.diagnostics import draw_statistics
 from rfp.reinforce.surrogate import surrogate_loss
+from rfp.rewards import PoseErrorReward
 from rfp.rollout import FeatureNetwork, Reward, Rollout, TaskEstimator, default_estimator, rollout
-from rfp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, write_json
+from rfp.training.checkpoint import TrainingState, load_checkpoint, prepare_run_folder, save_checkpoint, write_json
+from rfp.training.interruption import Interruption, deferred_interruption
 from rfp.training.metrics_log import MetricsLog
 from rfp.training.options import TrainerOptions
 
@@ -30,12 +33,12 @@ class TrainingSummary:
 
     steps: int
     best_step: int
-    """0: no validation was better than the start (or there was no validation: then the last step)."""
+    """0 where no validation was better than the start; without any validation the last step."""
     validations: list[dict[str, Any]]
     """{"step", "auc"} of each validation, the start first."""
     metrics: list[dict[str, Any]]
     skipped_steps: int
-    """Steps left out because the gradient was not finite."""
+    """Steps left out because the gradient was zero or not finite."""
     seconds: float
 
 
@@ -91,15 +94,17 @@ class Trainer:
             on_step: Called with each row of metrics, every ``log_every`` steps.
             on_validation: Called with the step and the report of each validation.
 
+        Ctrl-C (or SIGTERM) ends the run after the step in progress, with a checkpoint in ``output``.
+
         Raises:
-            InputError: no pairs; nothing to resume from, or another network, options or data.
+            InputError: no pairs; a run in ``output`` already; nothing to resume from, or another network, options or
+                data.
+            KeyboardInterrupt: the run was interrupted.
         """
         if len(pairs) == 0:
             raise InputError("expected at least one pair to train on, got none; check the data folders")
-        folder = None if output is None else Path(output)
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        elif resume:
+        folder = None if output is None else prepare_run_folder(output, resume=resume)
+        if folder is None and resume:
             raise InputError("expected a run folder to resume from, got none; give output=")
         run = _RunState(self, pairs, validation, folder, resume, on_step, on_validation)
         if folder is not None:
@@ -133,10 +138,10 @@ class Trainer:
                 reward=self.reward,
             )
             rows.append(reinforce(rolled, self.options, scale=1.0 / len(batches)))
-        norm, finite = clip_gradients(self.parameters, self.options.clip_norm)
-        optimizer.step()
+        norm, usable = clip_gradients(self.parameters, self.options.clip_norm)
+        step_where(usable, optimizer)
         means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
-        return {**means, "gradient_norm": norm, "skipped": (~finite).to(norm.dtype)}
+        return {**means, "gradient_norm": norm, "skipped": (~usable).to(norm.dtype)}
 
 
 def reinforce(rolled: Rollout, options: TrainerOptions, *, scale: float = 1.0) -> dict[str, Float[Tensor, ""]]:
@@ -160,14 +165,30 @@ def reinforce(rolled: Rollout, options: TrainerOptions, *, scale: float = 1.0) -
 def clip_gradients(
     parameters: Sequence[nn.Parameter], clip_norm: float
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | Tensor]:
-    """(norm before clipping, whether it was finite). A gradient that is not finite becomes zero, on the device."""
+    """(norm before clipping, whether there is something to follow: finite and not zero). Without a visit to the host.
+
+    A gradient that is not finite becomes zero.
+    """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     finite = norm.isfinite()
     factor = torch.where(finite, (clip_norm / (norm + 1e-12)).clamp_max(1.0), 0.0)
     for gradient in gradients:
         gradient.copy_(torch.where(finite, gradient * factor, 0.0))
-    return torch.where(finite, norm, 0.0), finite
+    return torch.where(finite, norm, 0.0), finite & (norm > 0)
+
+
+def step_where(usable: Bool[Tensor, ""], optimizer: torch.optim.Optimizer) -> None:
+    """One step of the optimiser, taken back on the device unless ``usable``: its momentum must not move the weights."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
+    # Adam keeps its step counter on the CPU; there it may count a step too many, the weights are what matters.
+    touched = [value for value in (*parameters, *state) if value.device == usable.device]
+    before = [value.detach().clone() for value in touched]
+    optimizer.step()
+    with torch.no_grad():
+        for value, old in zip(touched, before, strict=True):
+            value.copy_(torch.where(usable, value, old))
 
 
 def trainable_parameters(network: nn.Module, frozen: Sequence[str] = ()) -> list[nn.Parameter]:
@@ -218,14 +239,20 @@ class _RunState:
         self.best, self.best_step, self.best_score = _copy_of_weights(self.network), 0, float("-inf")
         self.validations: list[dict[str, Any]] = []
         self.skipped, self.seconds = 0, 0.0
-        self.identity = _identity(self.options, pairs)
+        self.identity = _identity(trainer, pairs, validation)
         if resume and folder is not None:
             self._restore(load_checkpoint(folder, run=self.identity, network=self.network))
+            if self.step > self.options.steps:
+                raise InputError(f"{folder}: {self.step} steps are done already; give --steps of at least that many")
         path = None if folder is None else folder / "metrics.jsonl"
         self.log = MetricsLog(path, keep_up_to_step=self.step if resume else None)
         self.pending: list[tuple[int, dict[str, Tensor]]] = []
 
     def to_the_end(self) -> TrainingSummary:
+        with deferred_interruption() as interruption:
+            return self._steps(interruption)
+
+    def _steps(self, interruption: Interruption) -> TrainingSummary:
         options = self.options
         started = time.perf_counter() - self.seconds
         if self.step == 0:
@@ -246,11 +273,15 @@ class _RunState:
                 self._read_metrics()
             if at_end or self.step % options.validate_every == 0:
                 self._validate()
-            if self.folder is not None and (at_end or self.step % options.checkpoint_every == 0):
+            stop = interruption.requested and not at_end
+            if self.folder is not None and (at_end or stop or self.step % options.checkpoint_every == 0):
                 self.seconds = time.perf_counter() - started
                 self._read_metrics()
                 save_checkpoint(self._state(), self.folder)
                 save_weights(self.network, self.folder / "last.safetensors", {"step": str(self.step)})
+            if stop:
+                kept = "" if self.folder is None else f"; go on by resuming {self.folder}"
+                raise KeyboardInterrupt(f"after step {self.step} of {options.steps}{kept}")
         if self.validation is not None:
             self.network.load_state_dict(self.best)
         if self.folder is not None:
@@ -325,12 +356,26 @@ class _RunState:
         self.validations = state.validations
 
 
-def _identity(options: TrainerOptions, pairs: Sequence[PosedPair]) -> dict[str, Any]:
+def _identity(trainer: Trainer, pairs: Sequence[PosedPair], validation: Sequence[PosedPair] | None) -> dict[str, Any]:
     """What a resumed run must share with its beginning. The number of steps may grow."""
-    chosen = asdict(replace(options, steps=1))
+    chosen = asdict(trainer.options)
+    del chosen["steps"]
+    reward = PoseErrorReward() if trainer.reward is None else trainer.reward
+    return {
+        **chosen,
+        "data": _digest(pairs),
+        "validation": None if validation is None else _digest(validation),
+        "estimator": type(trainer.estimator).__name__,
+        "reward": repr(reward) if dataclasses.is_dataclass(reward) else type(reward).__name__,
+    }
+
+
+def _digest(pairs: Sequence[PosedPair]) -> str:
+    """Tells one data set from another, in one line."""
     names = getattr(pairs, "names", None) or [str(len(pairs))]
+    size = getattr(pairs, "image_size", None)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
-    return {"options": chosen, "data": f"{len(pairs)} pairs, {digest}"}
+    return f"{len(pairs)} pairs at {size} px, {digest}" if size else f"{len(pairs)} pairs, {digest}"
 
 
 def _copy_of_weights(network: nn.Module) -> dict[str, Tensor]:

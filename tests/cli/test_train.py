@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 
 import pytest
 
@@ -63,6 +64,26 @@ def test_paper_mode_trains(session_pairs_folder, tmp_path):
     assert options["rollout"]["matches"]["temperature"] == 1.0
 
 
+def test_flags_beside_paper_hold(session_pairs_folder, tmp_path):
+    output = tmp_path / "run"
+    more = ["--paper", "--baseline", "leave_one_out", "--rollout.matches.temperature", "0.5"]
+    assert train(session_pairs_folder, output, "--steps", "1", *more) == 0
+    options = json.loads((output / "options.json").read_text())["trainer"]
+    assert options["baseline"] == "leave_one_out"
+    assert options["rollout"]["num_keypoint_draws"] == 2
+    assert options["rollout"]["matches"]["temperature"] == 0.5
+    assert options["rollout"]["keypoints"]["nms_radius"] == 0
+
+
+def test_two_report_sets_of_one_name_both_stand_in_the_table(session_pairs_folder, tmp_path):
+    twin = tmp_path / "twin" / session_pairs_folder.name
+    shutil.copytree(session_pairs_folder, twin)
+    sets = ["--data", str(twin), "--report", str(session_pairs_folder), str(twin)]
+    assert main(["train", *sets, "--device", "cpu", "--output", str(tmp_path / "run"), *FAST, "--steps", "1"]) == 0
+    figures = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert set(figures["auc"]) == {str(session_pairs_folder), str(twin)}
+
+
 def says(capsys, *words):
     error = capsys.readouterr().err
     lines = [line for line in error.splitlines() if line.startswith("rfp: ")]
@@ -98,6 +119,22 @@ def test_resuming_what_is_no_run_is_one_line(tmp_path, capsys, missing):
     (tmp_path / "empty").mkdir()
     assert main(["train", "--resume", str(tmp_path / missing)]) == 2
     says(capsys, "options.json")
+
+
+def test_a_resumed_run_keeps_its_images_and_its_folder(session_pairs_folder, tmp_path, capsys):
+    output = tmp_path / "run"
+    assert train(session_pairs_folder, output, "--steps", "1") == 0
+    capsys.readouterr()
+    assert main(["train", "--resume", str(output), "--steps", "2", "--image-size", "128"]) == 2
+    says(capsys, "160 px", "128 px")
+    assert main(["train", "--resume", str(output), "--output", str(tmp_path / "other")]) == 2
+    says(capsys, "--output")
+
+
+def test_an_output_that_cannot_be_a_folder_is_one_line(session_pairs_folder, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert train(session_pairs_folder, tmp_path / "file", "--steps", "1") == 2
+    says(capsys, "cannot be a run folder")
 
 
 def test_an_unknown_network_is_one_line(session_pairs_folder, tmp_path, capsys):
