@@ -19,13 +19,14 @@ from rfp.records import (
 from rfp.reinforce import surrogate_loss
 from rfp.rewards import EpipolarReward, InlierReward, PoseErrorReward, ThresholdReward, compose
 from rfp.robust.ransac import RansacOptions, estimate_relative_pose
-from rfp.rollout import RolloutOptions, detect, rollout
+from rfp.rollout import FeatureNetwork, Reward, RolloutOptions, TaskEstimator, detect, rollout
 from rfp.training import JudgeOptions, Trainer, TrainerOptions
 
 __all__ = [
     "Correspondences",
     "DenseFeatures",
     "EpipolarReward",
+    "FeatureNetwork",
     "Features",
     "InlierReward",
     "InputError",
@@ -36,7 +37,9 @@ __all__ = [
     "PosedPair",
     "RansacOptions",
     "RelativePose",
+    "Reward",
     "RolloutOptions",
+    "TaskEstimator",
     "ThresholdReward",
     "Trainer",
     "TrainerOptions",

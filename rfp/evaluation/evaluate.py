@@ -61,7 +61,7 @@ def evaluate(
     pairs it occurs in. Pairs of several scenes are pooled, with figures for each scene beside.
 
     Args:
-        network: any ``nn.Module`` that implements :class:`rfp.rollout.FeatureNetwork`.
+        network: any ``nn.Module`` that implements :class:`rfp.FeatureNetwork`.
         estimator: see :func:`rfp.evaluation.estimate_pose`; judge with one that was not used in training.
         max_error_px: the estimator's inlier threshold, in pixels of the images as they come.
         device: where the network runs; by default where its parameters are.
@@ -72,8 +72,7 @@ def evaluate(
 
     Example:
         >>> report = rfp.evaluate(network, rfp.data.PosedPairs("lund_door", image_size=640))  # doctest: +SKIP
-        >>> report.auc                                                                        # doctest: +SKIP
-        {'5': 61.2, '10': 75.9, '20': 86.3}
+        >>> print(rfp.evaluation.format_scenes(report))  # doctest: +SKIP
     """
     if len(pairs) == 0:
         raise InputError("expected at least one pair to evaluate on, got none; check the data folders")
