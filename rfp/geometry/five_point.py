@@ -5,7 +5,7 @@ below are his. Two things differ: eliminations are Householder reflections (no p
 and the roots of his degree-10 polynomial are bracketed by those of its derivatives instead of Sturm sequences.
 
 Inside, arrays are structures of arrays with the T samples **last**: a few thousand samples make every operation one
-pass over long contiguous rows. Small matrix products and factorisations of torch would be slower by an order.
+pass over long contiguous rows. Small matrix products and factorisations of torch would be slower.
 """
 
 import torch
@@ -24,8 +24,8 @@ _CUBIC = _DISCARDED + _ROWS_E_TO_J + _IN_X_AND_Y + _IN_Z_ALONE
 _LINEAR = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0))
 _QUADRATIC_PAIRS = tuple((a, b) for a in range(4) for b in range(a, 4))
 
-# A sample is degenerate when elimination meets a pivot this small beside the largest one. Exact degeneracies leave
-# 1e-16; of random samples one in 1e5 comes below 1e-10.
+# A sample is degenerate when elimination meets a pivot this small beside the largest one: well above the rounding that
+# exact degeneracies leave, and far below the pivots of general samples.
 _DEGENERATE = 1e-11
 
 
@@ -41,7 +41,7 @@ def five_point(
 
     Args:
         solver_dtype: of the algebra inside; the result has the dtype of ``x1``. In float32 the elimination loses the
-            true matrix in 14 % of samples.
+            true matrix in some of the samples.
 
     D. Nistér, An efficient solution to the five-point relative pose problem, PAMI 2004.
 

@@ -1,18 +1,26 @@
 """Relative pose as the task of a training step: matches and noise in, poses out."""
 
+import math
+
 from jaxtyping import Float
 from torch import Tensor
 
 from rfp.geometry.camera import normalized_threshold
-from rfp.records import Correspondences, RelativePose
+from rfp.records import Correspondences, InputError, RelativePose
 from rfp.robust.minimal_samples import draw_minimal_samples
 from rfp.robust.ransac import RansacOptions, estimate_relative_pose
 
 
 class RelativePoseEstimator:
-    """RANSAC on the five-point solver as a ``TaskEstimator``: a black box, nothing flows back through it."""
+    """RANSAC on the five-point solver as a ``TaskEstimator``: a black box, nothing flows back through it.
+
+    Raises:
+        InputError: the threshold is not a positive number.
+    """
 
     def __init__(self, max_error_px: float = 1.0, options: RansacOptions = RansacOptions()):  # noqa: B008 (frozen)
+        if not (math.isfinite(max_error_px) and max_error_px > 0):
+            raise InputError(f"expected max_error_px above 0 pixels and finite, got {max_error_px}; try 1")
         self.max_error_px = max_error_px
         """Threshold of the inliers in pixels, made a normalised one from the cameras of each problem."""
         self.options = options
