@@ -1,17 +1,15 @@
 """Essential matrices to poses, in closed form."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from kornia.geometry.epipolar import decompose_essential_matrix_no_svd
 from torch import Tensor
-
-from rfp.geometry.triangulation import in_front_of_both
 
 
 def orthonormalize(R: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3 3"]:
     """Rotations nearly equal to ``R``, which are nearly rotations: one Newton–Schulz step ``½ R (3 I - Rᵀ R)``.
 
-    The departure from orthonormality is squared: 1e-3 becomes 1e-6.
+    The departure from orthonormality is squared.
     """
     gram = (R[..., :, :, None] * R[..., :, None, :]).sum(dim=-3)
     identity = torch.eye(3, dtype=R.dtype, device=R.device)
@@ -45,25 +43,3 @@ def twisted_poses(
     projection = (t[..., :, None] * R).sum(dim=-2)  # tᵀ R
     twisted = 2 * t[..., :, None] * projection[..., None, :] - R
     return torch.stack((R, R, twisted, twisted), dim=-3), torch.stack((t, -t, t, -t), dim=-2)
-
-
-def choose_pose(
-    R: Float[Tensor, "*B C 3 3"],
-    t: Float[Tensor, "*B C 3"],
-    x1: Float[Tensor, "*B N 2"],
-    x2: Float[Tensor, "*B N 2"],
-    mask: Bool[Tensor, "*B N"],
-) -> tuple[Float[Tensor, "*B 3 3"], Float[Tensor, "*B 3"], Int[Tensor, "*B"]]:
-    """Of C candidate poses the one with most matches in front of both cameras, and how many these are.
-
-    Only matches under ``mask`` count. The count must be tested: with no point in front a pose comes back as well.
-    """
-    candidates = R.shape[-3]
-    points = (*x1.shape[:-2], candidates, *x1.shape[-2:])
-    first, second = x1.unsqueeze(-3).expand(points), x2.unsqueeze(-3).expand(points)
-    count = (in_front_of_both(first, second, R, t) & mask.unsqueeze(-2)).sum(dim=-1)
-    most, best = count.max(dim=-1)
-    index = best[..., None, None]
-    chosen_t = t.gather(-2, index.expand(*best.shape, 1, 3)).squeeze(-2)
-    chosen_R = R.gather(-3, index[..., None].expand(*best.shape, 1, 3, 3)).squeeze(-3)
-    return chosen_R, chosen_t, most

@@ -8,15 +8,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rfp.geometry.essential import choose_pose, decompose_essential, twisted_poses
+from rfp.geometry.essential import decompose_essential
 from rfp.geometry.five_point import five_point_planes
 from rfp.geometry.pose import essential_from_pose
-from rfp.records import RelativePose, map_tensors
+from rfp.records import InputError, RelativePose, map_tensors
+from rfp.robust.cheirality import choose_twins
 from rfp.robust.minimal_samples import draw_minimal_samples, samples_usable
 from rfp.robust.refinement import refine_poses
-from rfp.robust.scoring import MatchMonomials, inlier_mask, match_monomials, msac_scores, scoring_subset
+from rfp.robust.scoring import MatchMonomials, match_monomials, msac_scores, scoring_subset
 
 _SAMPLE_SIZE = 5
+# Normalised coordinates of a ray at a right angle to the optical axis, for all that float32 tells. Products of four of
+# them overflow beyond this, and one such match would spoil the scores of all.
+_FARTHEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -24,21 +28,34 @@ class RansacOptions:
     """How much work RANSAC does for each problem. The budget is fixed: it does not stop early."""
 
     num_hypotheses: int = 1024
-    """Minimal samples a problem; each gives up to ten candidates. 256 suffice down to 60 % of inliers."""
+    """Minimal samples a problem; each gives up to ten candidates. The more outliers, the more are needed."""
     tile: int | None = None
     """Minimal samples solved at once, over all problems together; bounds the memory and changes no result.
     None: 4096 on the CPU, so that the work stays in its caches, and 65536 elsewhere."""
     num_scoring_points: int = 48
     """Matches on which every candidate is scored."""
     num_finalists: int = 32
-    """Candidates a problem that are scored on all matches."""
-    num_refined: int = 4
-    """Finalists a problem that are optimised locally. This is worth 9 to 29 points of AUC@5."""
+    """Candidates a problem that are scored on all matches, with cheirality."""
+    num_refined: int = 8
+    """Finalists a problem that are optimised locally, at most all of them. Refinement decides the accuracy, and beside
+    a wrong pose that fits a plane a true one often needs it to win."""
     refinement_iterations: int = 8
-    """Gauss–Newton steps of each. With few good samples the optimum is far: eight are worth 4 points of AUC@5 over
-    five at 40 % of inliers, and nothing at 70 %."""
+    """Gauss–Newton steps of each. With few good samples the optimum is far, and takes more of them."""
     solver_dtype: Literal["float64", "float32"] = "float64"
-    """Of the minimal solver. float32 loses the true matrix in 7 % of samples, and is faster by a half."""
+    """Of the minimal solver. float32 is faster, and loses the true matrix in some of the samples."""
+
+    def __post_init__(self):
+        """Refuses what cannot be computed.
+
+        Raises:
+            InputError: which option, on one line.
+        """
+        least = {"num_hypotheses": 1, "num_scoring_points": 1, "num_finalists": 1, "num_refined": 1, "tile": 1}
+        for name, lowest in {**least, "refinement_iterations": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                default = type(self).__dataclass_fields__[name].default
+                raise InputError(f"expected {name} of at least {lowest}, got {value}; the default is {default}")
 
 
 @torch.no_grad()
@@ -56,8 +73,9 @@ def estimate_relative_pose(
     """Relative poses ``X2 = R @ X1 + t`` of a batch of problems, each with its own samples.
 
     Minimal samples of five distinct matches are solved (``rfp.five_point``), all candidates scored by MSAC on a subset
-    of the matches, the best of them on all, the best of those optimised locally; cheirality chooses among the four
-    poses of the best essential matrix. The pose of a problem depends neither on the batch around it nor on the tile.
+    of the matches, the best of them on all, the best of those optimised locally. Where all matches are scored, only
+    those in front of both cameras count, in the one of the four poses of an essential matrix that has most of them.
+    The pose of a problem depends neither on the batch around it nor on the tile.
 
     A problem without a pose (fewer than five valid matches, all at one place, no consistent model) comes back with
     ``valid`` false, R = I, t = (0, 0, 1), E = 0 and no inliers. Not differentiable.
@@ -65,12 +83,13 @@ def estimate_relative_pose(
     Args:
         max_error: Sampson distance of an inlier, in normalised units (see ``normalized_threshold``).
         valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
+            Points that are not finite are no match either.
         weight: how often each match counts in sampling and scoring, 1 by default.
         samples: indices of minimal samples, drawn from ``weight`` if not given.
         generator: of the samples, on the device of ``x1``; None only if ``samples`` are given.
 
     Raises:
-        ValueError: neither samples nor a generator to draw them with.
+        InputError: neither samples nor a generator to draw them with.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> x1, x2 = torch.rand(3, 50, 2), torch.rand(3, 50, 2)
@@ -80,7 +99,7 @@ def estimate_relative_pose(
     problems = _problems(x1, x2, max_error, valid, weight)
     if samples is None:
         if generator is None:
-            raise ValueError("expected samples= or a generator= to draw them with, got neither; pass torch.Generator()")
+            raise InputError("expected samples= or a generator= to draw them with, got neither; pass torch.Generator()")
         shape = (problems.x1.shape[0], options.num_hypotheses, _SAMPLE_SIZE)
         noise = torch.rand(shape, generator=generator, device=x1.device)
         samples, usable = draw_minimal_samples(noise, problems.weight)
@@ -116,7 +135,7 @@ def _problems(
     threshold = max_error if isinstance(max_error, Tensor) else x1.new_full((), max_error)
     threshold = threshold.to(dtype).expand(batch).reshape(num_problems)
     solvable = torch.isfinite(threshold) & (threshold > 0)
-    usable = (torch.isfinite(x1) & torch.isfinite(x2)).all(dim=-1) & solvable[:, None]
+    usable = ((x1.abs() < _FARTHEST) & (x2.abs() < _FARTHEST)).all(dim=-1) & solvable[:, None]
     if valid is not None:
         usable = usable & valid.reshape(num_problems, num_slots)
     counts = torch.ones_like(x1[..., 0]) if weight is None else weight.reshape(num_problems, num_slots).to(dtype)
@@ -141,8 +160,8 @@ def _estimate(problems: _Problems, samples: Tensor, usable: Tensor, options: Ran
         for chunk in _slices(num_problems, max(1, tile // num_hypotheses))
     ]
     E = torch.cat(finalists)
-    R, t, score = _refined(E, matches, options)
-    return _pose(R, t, score, problems, matches)
+    R, t, gain = _refined(E, matches, options)
+    return _pose(R, t, gain, problems)
 
 
 def _slices(total: int, most: int) -> list[slice]:
@@ -188,23 +207,28 @@ def _candidates(problems: _Problems, samples: Tensor, usable: Tensor, dtype: tor
 
 
 def _refined(E: Tensor, matches: MatchMonomials, options: RansacOptions) -> tuple[Tensor, Tensor, Tensor]:
-    """The best pose of each problem up to cheirality, and its score on all matches; a score of zero is a failure."""
+    """The best pose of each problem, and the gains (P, N) of its inliers in front of both cameras; all 0 is a failure.
+
+    Scores count matches in front of both cameras only, before refinement and after it.
+    """
     present = (E != 0).any(dim=1)
-    score = torch.where(present, msac_scores(E, matches), 0)
-    num_refined = min(options.num_refined, E.shape[2])
-    score, index = score.topk(num_refined, dim=1)
-    E = E.gather(2, index[:, None].expand(-1, 9, -1)).transpose(1, 2).unflatten(-1, (3, 3))
-    R, t = decompose_essential(E)
-    R, t = R[:, :, 0], t[:, :, 0]
+    R, t = decompose_essential(E.transpose(1, 2).unflatten(-1, (3, 3)))
+    R, t, gain = choose_twins(R[:, :, 0], t[:, :, 0], matches)
+    gain = torch.where(present[..., None], gain, 0)
+    index = gain.sum(dim=-1).topk(min(options.num_refined, E.shape[2]), dim=1).indices
+    R, t, gain = _taken(R, index), _taken(t, index), _taken(gain, index)
     refined_R, refined_t = refine_poses(R, t, matches, scales=_scales(options.refinement_iterations))
-    refined_E = essential_from_pose(refined_R, refined_t).flatten(-2).transpose(1, 2)
-    refined_score = torch.where(score > 0, msac_scores(refined_E, matches), 0)
-    score = torch.cat((score, refined_score), dim=1)
-    R, t = torch.cat((R, refined_R), dim=1), torch.cat((t, refined_t), dim=1)
-    score, best = score.max(dim=1)
-    R = R.gather(1, best[:, None, None, None].expand(-1, 1, 3, 3))[:, 0]
-    t = t.gather(1, best[:, None, None].expand(-1, 1, 3))[:, 0]
-    return R, t, score
+    refined_R, refined_t, refined_gain = choose_twins(refined_R, refined_t, matches)
+    refined_gain = torch.where((gain > 0).any(dim=-1, keepdim=True), refined_gain, 0)
+    R, t, gain = torch.cat((R, refined_R), 1), torch.cat((t, refined_t), 1), torch.cat((gain, refined_gain), 1)
+    best = gain.sum(dim=-1).argmax(dim=1, keepdim=True)
+    return _taken(R, best)[:, 0], _taken(t, best)[:, 0], _taken(gain, best)[:, 0]
+
+
+def _taken(values: Tensor, index: Tensor) -> Tensor:
+    """Of ``values`` (P, C, …) those at ``index`` (P, L)."""
+    trailing = values.shape[2:]
+    return values.gather(1, index.reshape(*index.shape, *(1 for _ in trailing)).expand(*index.shape, *trailing))
 
 
 def _scales(iterations: int) -> tuple[float, ...]:
@@ -212,11 +236,10 @@ def _scales(iterations: int) -> tuple[float, ...]:
     return tuple(3.0 if iteration < 2 else 2.0 for iteration in range(iterations))
 
 
-def _pose(R: Tensor, t: Tensor, score: Tensor, problems: _Problems, matches: MatchMonomials) -> RelativePose:
-    """The pose in front of the cameras, with its inliers; a failure where nothing supports it."""
-    inliers = inlier_mask(essential_from_pose(R, t).flatten(-2), matches)
-    R, t, in_front = choose_pose(*twisted_poses(R, t), problems.x1, problems.x2, inliers)
-    valid = (score > 0) & (in_front >= _SAMPLE_SIZE) & _spread(problems, inliers)
+def _pose(R: Tensor, t: Tensor, gain: Tensor, problems: _Problems) -> RelativePose:
+    """The pose with its inliers and score; a failure where nothing supports it."""
+    inliers = gain > 0
+    valid = (inliers.sum(dim=1) >= _SAMPLE_SIZE) & _spread(problems, inliers)
     valid = valid & torch.isfinite(R).flatten(1).all(dim=1) & torch.isfinite(t).all(dim=1)
     failure = _failure(problems)
     E = essential_from_pose(R, t)
@@ -225,7 +248,7 @@ def _pose(R: Tensor, t: Tensor, score: Tensor, problems: _Problems, matches: Mat
         t=torch.where(valid[:, None], t, failure.t),
         E=torch.where(valid[:, None, None], E, failure.E),
         inliers=inliers & valid[:, None],
-        score=torch.where(valid, score, failure.score),
+        score=torch.where(valid, gain.sum(dim=1), failure.score),
         valid=valid,
     )
 

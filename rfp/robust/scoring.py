@@ -8,7 +8,7 @@ once for all candidates.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 # MKL sums in another order when a product has few rows; with so many it depends neither on the batch nor on the tile.
@@ -23,6 +23,17 @@ class MatchMonomials:
     denominator: Float[Tensor, "P 11 N"]
     """In units of the threshold: the squared Sampson distance of an inlier is below 1."""
     weight: Float[Tensor, "P N"]
+    max_error: Float[Tensor, "P"]
+
+    @property
+    def ray1(self) -> Float[Tensor, "P 3 N"]:
+        """``(x1, 1)``, which is among the products of coordinates."""
+        return self.epipolar[:, 6:]
+
+    @property
+    def ray2(self) -> Float[Tensor, "P 3 N"]:
+        """``(x2, 1)``."""
+        return self.epipolar[:, 2::3]
 
 
 def match_monomials(
@@ -36,7 +47,7 @@ def match_monomials(
     one = torch.ones_like(u1)
     epipolar = torch.stack((u2 * u1, u2 * v1, u2, v2 * u1, v2 * v1, v2, u1, v1, one), dim=1)
     denominator = torch.stack((u1 * u1, u1 * v1, v1 * v1, u1, v1, u2 * u2, u2 * v2, v2 * v2, u2, v2, one), dim=1)
-    return MatchMonomials(epipolar, denominator * (max_error * max_error)[:, None, None], weight)
+    return MatchMonomials(epipolar, denominator * (max_error * max_error)[:, None, None], weight, max_error)
 
 
 def denominator_form(A: Float[Tensor, "P 9 *C"], B: Float[Tensor, "P 9 *C"]) -> Float[Tensor, "P 11 *C"]:
@@ -78,17 +89,15 @@ def squared_errors(E: Float[Tensor, "P 9 C"], matches: MatchMonomials) -> Float[
     return residual.square_().div_(denominator.clamp_min_(torch.finfo(residual.dtype).tiny))
 
 
+def msac_gains(E: Float[Tensor, "P 9 C"], matches: MatchMonomials, *, weighted: bool = True) -> Float[Tensor, "P C N"]:
+    """What each match adds to the MSAC score of a candidate, ``wᵢ max(0, 1 - eᵢ²)``: positive for inliers alone."""
+    gain = squared_errors(E, matches).clamp_max_(1).neg_().add_(1)
+    return gain.mul_(matches.weight[:, None]) if weighted else gain
+
+
 def msac_scores(E: Float[Tensor, "P 9 C"], matches: MatchMonomials, *, weighted: bool = True) -> Float[Tensor, "P C"]:
     """MSAC scores ``Σ wᵢ max(0, 1 - eᵢ²)``: higher is better, at most the sum of the weights."""
-    gain = squared_errors(E, matches).clamp_max_(1).neg_().add_(1)
-    if weighted:
-        gain.mul_(matches.weight[:, None])
-    return gain.sum(dim=-1)
-
-
-def inlier_mask(E: Float[Tensor, "P 9"], matches: MatchMonomials) -> Bool[Tensor, "P N"]:
-    """Matches of positive weight within the threshold of one essential matrix a problem."""
-    return (squared_errors(E[:, :, None], matches)[:, 0] <= 1) & (matches.weight > 0)
+    return msac_gains(E, matches, weighted=weighted).sum(dim=-1)
 
 
 def scoring_subset(weight: Float[Tensor, "P N"], size: int) -> Int[Tensor, "P size"]:

@@ -109,3 +109,14 @@ def contaminate(
     inlier = rank < round(inlier_ratio * count)
     wild = uniform(generator, n, count, 2, low=-extent, high=extent).to(x2.dtype)
     return noisy1, torch.where(inlier[..., None], noisy2, wild), inlier
+
+
+def views_of_a_plane(n: int, count: int, seed: int, *, slope: float) -> TwoViews:
+    """Points of the plane ``Z = 5 + slope X``, a camera that moves one unit sideways and turns by 0.1 about Y."""
+    generator = torch.Generator().manual_seed(seed)
+    R = make_rotations(torch.tensor([0.0, 0.1, 0.0], dtype=torch.float64)).expand(n, 3, 3)
+    t = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64).expand(n, 3)
+    X = uniform(generator, n, count, 1, low=-2, high=2)
+    X1 = torch.cat((X, uniform(generator, n, count, 1, low=-1.5, high=1.5), 5 + slope * X), dim=-1)
+    X2 = X1 @ R.mT + t[:, None]
+    return TwoViews(X1[..., :2] / X1[..., 2:], X2[..., :2] / X2[..., 2:], R, t)

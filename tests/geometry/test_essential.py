@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rfp.geometry.epipolar import NO_LINE, sampson_distance, symmetric_epipolar_distance
-from rfp.geometry.essential import choose_pose, decompose_essential, orthonormalize, twisted_poses
+from rfp.geometry.essential import decompose_essential, orthonormalize, twisted_poses
 from rfp.geometry.pose import essential_from_pose, relative_pose_error
 from rfp.geometry.triangulation import in_front_of_both, scaled_depths
 from tests.geometry.scenes import homogeneous, views_of_a_box
@@ -59,27 +59,16 @@ def test_the_zero_matrix_decomposes_into_finite_poses():
     torch.testing.assert_close(t.abs()[..., 2], torch.ones(2, 4))
 
 
-def test_cheirality_chooses_the_true_pose_from_any_of_its_twins():
-    views = views_of_a_box(100, 20, 1)
+def test_the_four_twins_are_those_of_the_decomposition_and_share_them():
+    views = views_of_a_box(100, 1, 1, turn=1.5)
+    R, t = twisted_poses(views.R, views.t)
+    E = essential_from_pose(R, t)
+    assert (E.abs() - E[:, :1].abs()).abs().max() < 1e-12
+    decomposed_R, decomposed_t = decompose_essential(views.E)
     for twin in range(4):
-        R, t = twisted_poses(views.R, views.t)
-        R, t = twisted_poses(R[:, twin], t[:, twin])
-        R, t, count = choose_pose(R, t, views.x1, views.x2, torch.ones(100, 20, dtype=torch.bool))
-        assert (count == 20).all()
-        torch.testing.assert_close(R, views.R)
-        torch.testing.assert_close(t, views.t)
-
-
-def test_only_matches_under_the_mask_vote():
-    views = views_of_a_box(10, 20, 2)
-    R, t = twisted_poses(views.R, -views.t)
-    x2 = views.x2.clone()
-    mask = torch.zeros(10, 20, dtype=torch.bool)
-    mask[:, :6] = True
-    x2[:, 6:] = torch.nan
-    chosen_R, chosen_t, count = choose_pose(R, t, views.x1, x2, mask)
-    assert (count == 6).all()
-    torch.testing.assert_close((chosen_R, chosen_t), (views.R, views.t))
+        gap_R = (decomposed_R - R[:, twin, None]).abs().amax(dim=(2, 3))
+        gap_t = (decomposed_t - t[:, twin, None]).abs().amax(dim=2)
+        assert torch.maximum(gap_R, gap_t).amin(dim=1).max() < 1e-7
 
 
 def test_depths_triangulate_the_points():

@@ -7,7 +7,7 @@ import torch
 
 from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import essential_from_pose, relative_pose_error
-from rfp.records import Correspondences, RelativePose, map_tensors
+from rfp.records import Correspondences, InputError, RelativePose, map_tensors
 from rfp.robust.minimal_samples import draw_minimal_samples
 from rfp.robust.ransac import RansacOptions, estimate_relative_pose
 from rfp.robust.relative_pose import RelativePoseEstimator
@@ -170,8 +170,53 @@ def test_everything_is_finite_whatever_comes_in():
 
 
 def test_samples_or_a_generator_are_demanded():
-    with pytest.raises(ValueError, match="generator"):
+    with pytest.raises(InputError, match="generator"):
         estimate_relative_pose(torch.rand(9, 2), torch.rand(9, 2), max_error=0.1, generator=None)
+
+
+@pytest.mark.parametrize("farthest", [1e25, -1e35])
+def test_one_absurd_point_leaves_the_others_alone(farthest):
+    views, x1, x2, _ = make_problems(6, 100, 12)
+    x1[:, 3], x2[:, 7] = farthest, farthest
+    pose = estimate(x1, x2, make_samples(6, 100))
+    assert pose.valid.all()
+    assert pose_errors(pose, views).median() < 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_hypotheses": 0},
+        {"num_scoring_points": 0},
+        {"num_finalists": 0},
+        {"num_refined": 0},
+        {"tile": 0},
+        {"tile": -4},
+        {"refinement_iterations": -1},
+    ],
+)
+def test_options_that_cannot_be_computed_are_refused_on_one_line(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(InputError, match=rf"^expected {name} .*, got {value}; [^\n]+$"):
+        RansacOptions(**wrong)
+
+
+def test_the_least_options_are_accepted_and_more_refined_than_finalists_are_all_of_them():
+    _, x1, x2, _ = make_problems(3, 60, 13)
+    samples = make_samples(3, 60)
+    least = RansacOptions(1, 1, 1, 1, 1, 0)
+    assert estimate(x1, x2, samples[:, :1], options=least).R.shape == (3, 3, 3)
+    few = dataclasses.replace(OPTIONS, num_finalists=3, num_refined=3)
+    assert_same_bits(
+        estimate(x1, x2, samples, options=few),
+        estimate(x1, x2, samples, options=dataclasses.replace(few, num_refined=50)),
+    )
+
+
+@pytest.mark.parametrize("max_error_px", [0.0, -1.0, float("nan"), float("inf")])
+def test_the_estimator_refuses_a_senseless_threshold(max_error_px):
+    with pytest.raises(InputError, match=r"^expected max_error_px .*, got [^\n]+; try 1$"):
+        RelativePoseEstimator(max_error_px)
 
 
 # --- laws of the batch

@@ -6,8 +6,8 @@ import torch
 from rfp.geometry.epipolar import sampson_distance
 from rfp.robust.scoring import (
     denominator_form,
-    inlier_mask,
     match_monomials,
+    msac_gains,
     msac_scores,
     scoring_subset,
     squared_errors,
@@ -39,8 +39,8 @@ def test_scores_are_the_weighted_truncated_sums():
         error = sampson_distance(x1, x2, E[..., candidate]) / THRESHOLD**2
         expected = (weight * (1 - error).clamp_min(0)).sum(dim=1)
         torch.testing.assert_close(msac_scores(E.flatten(1, 2), matches)[:, candidate], expected)
-        inliers = inlier_mask(E[..., candidate].flatten(1), matches)
-        assert torch.equal(inliers, (error <= 1) & (weight > 0))
+        gain = msac_gains(E[..., candidate].flatten(1)[..., None], matches)[:, 0]
+        assert torch.equal(gain > 0, (error < 1) & (weight > 0))
 
 
 def test_the_true_matrix_scores_best():
