@@ -42,13 +42,13 @@ def test_matches_without_weight_have_no_vote_and_those_behind_no_gain():
     views = views_of_a_box(10, 20, 2)
     X2 = 4 * homogeneous(views.x1) @ views.R.mT - views.t[:, None]  # seen under -t: behind both cameras under t
     behind = X2[..., :2] / X2[..., 2:]
-    matches = [torch.cat((views.x1, views.x1, views.x1), dim=1), torch.cat((views.x2, behind, behind), dim=1)]
+    x1, x2 = torch.cat((views.x1, views.x1, views.x1), dim=1), torch.cat((views.x2, behind, behind), dim=1)
     weight = torch.ones(10, 60).double()
-    _, t, _ = choose_twins(views.R[:, None], views.t[:, None], matches_of(*matches, weight=weight))
+    _, t, _ = choose_twins(views.R[:, None], views.t[:, None], matches_of(x1, x2, weight=weight))
     torch.testing.assert_close(t[:, 0], -views.t)
     weight[:, 40:] = 0
     weight[:, :20] = 1.5
-    R, t, gain = choose_twins(views.R[:, None], -views.t[:, None], matches_of(*matches, weight=weight))
+    R, t, gain = choose_twins(views.R[:, None], -views.t[:, None], matches_of(x1, x2, weight=weight))
     torch.testing.assert_close((R[:, 0], t[:, 0]), (views.R, views.t))
     assert torch.equal(gain[:, 0] > 0, (torch.arange(60) < 20).expand(10, 60))
 
