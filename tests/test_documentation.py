@@ -68,7 +68,7 @@ def test_results_come_from_their_file_or_are_said_to_be_missing(tmp_path, monkey
 def test_a_finetuning_study_becomes_its_tables(tmp_path):
     def judged(auc: float) -> dict:
         figures = {"5": auc, "10": auc + 10, "20": auc + 20}
-        return {"320 px": {"pooled": figures, "sets": {"fountain": {"auc": figures}}, "errors_deg": [1.0]}}
+        return {"320 px": {"pooled": figures, "sets": {"fountain": {"auc": figures}}, "errors_deg": [auc / 10]}}
 
     run = {
         **{"seed": 0, "best_step": 300, "seconds": 120.0, "skipped_steps": 0, "failed_mean": 0.015},
@@ -78,9 +78,9 @@ def test_a_finetuning_study_becomes_its_tables(tmp_path):
     content = {"machine": {"commit": "abc"}, "before": judged(60.0), "seeds": [run]}
     (tmp_path / "study.json").write_text(json.dumps(content))
     rendered = hooks().render_file(tmp_path / "study.json")
-    assert "| before | 60.0/70.0/80.0 | 60.0/70.0/80.0 |" in rendered
-    assert "| seed 0, selected on validation (step 300) | 61.0/71.0/81.0 |" in rendered
-    assert "| seed 0, last step | 59.0/69.0/79.0 |" in rendered
+    assert "| before | none | 60.0/70.0/80.0 | 60.0/70.0/80.0 |" in rendered
+    assert "| seed 0, selected on validation (step 300) | -1.00 (-1.00 to -1.00) | 61.0/71.0/81.0 |" in rendered
+    assert "| seed 0, last step | +1.00 (+1.00 to +1.00) | 59.0/69.0/79.0 |" in rendered
     assert "| 0 | -0.5 | -0.25 | 1.5% | 0 | 2 | 0: 50.0 |" in rendered
     assert "| commit | abc |" in rendered
 

@@ -101,13 +101,9 @@ def train(command: Train) -> dict[str, Any]:
     options = command.trainer
     check_can_write(command.json)
     device = choose_device(command.device)
-    pairs = PosedPairs(command.data, image_size=command.image_size)
-    validation = PosedPairs(command.validation, image_size=command.image_size) if command.validation else None
+    pairs = _checked_pairs(command.data, command)
+    validation = _checked_pairs(command.validation, command) if command.validation else None
     reports = _report_sets(command)
-    # A broken image is found now, and not an hour into the run.
-    for checked in (pairs, validation, *reports.values()):
-        if checked is not None:
-            checked.check_images()
     network = load_network(command.network).to(device)
     folder = command.resume or command.output or _new_run_folder(command.network)
     folder = prepare_run_folder(folder, resume=command.resume is not None)
@@ -243,10 +239,14 @@ def _report_sets(command: Train) -> dict[str, PosedPairs]:
     """The sets of the table by the names of their folders, or by their paths where two names are equal."""
     names = [path.resolve().name for path in command.report]
     labels = names if len(set(names)) == len(names) else [str(path) for path in command.report]
-    return {
-        label: PosedPairs(path, image_size=command.image_size)
-        for label, path in zip(labels, command.report, strict=True)
-    }
+    return {label: _checked_pairs((path,), command) for label, path in zip(labels, command.report, strict=True)}
+
+
+def _checked_pairs(folders: tuple[Path, ...], command: Train) -> PosedPairs:
+    """The pairs of the folders, every image decoded: a broken one is found now, and not an hour into the run."""
+    pairs = PosedPairs(folders, image_size=command.image_size)
+    pairs.check_images()
+    return pairs
 
 
 def _new_run_folder(network: str) -> Path:
