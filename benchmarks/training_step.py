@@ -41,7 +41,9 @@ SETS = ("sceaux_castle", "lund_door", "ngp_fox")
 NUM_KEYPOINTS, DRAWS = 600, 3
 OURS = {
     "ours": rfp.RansacOptions(num_hypotheses=256),  # the default of training
-    "ours, fewer": rfp.RansacOptions(num_hypotheses=128, solver_dtype="float32"),
+    "ours, lean": rfp.RansacOptions(
+        num_hypotheses=128, solver_dtype="float32", num_finalists=16, num_refined=4, refinement_iterations=5
+    ),
 }
 
 
@@ -263,7 +265,7 @@ def summary(rows: dict[str, list[tuple[float, float, list[float]]]], options: Op
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     result["settings"] = {
         "pairs": len(original),
-        "hypotheses": {name: f"{ransac.num_hypotheses}, {ransac.solver_dtype}" for name, ransac in OURS.items()},
+        "hypotheses": {name: str(ransac) for name, ransac in OURS.items()},
         "max_error_px": options.max_error_px,
         "threads": options.threads,
         "device": options.device,
