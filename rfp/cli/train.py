@@ -1,8 +1,9 @@
 """``rfp train``: fine-tune a network on posed pairs, and report what it did to held-out accuracy."""
 
+import copy
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +14,10 @@ from tqdm import tqdm
 from rfp.cli.device import choose_device
 from rfp.cli.output import check_can_write, write_figures
 from rfp.data.pairs import PosedPairs
-from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.evaluation.matching import epipolar_error_px, match_images
-from rfp.evaluation.report import format_table
+from rfp.evaluation.report import EvaluationReport, format_table
 from rfp.models.pretrained import load_network
+from rfp.models.state import device_of
 from rfp.plotting.curves import reward_curve
 from rfp.plotting.figures import save_figure
 from rfp.plotting.matches import DrawnMatches, draw_matches_of_networks
@@ -24,7 +25,7 @@ from rfp.records import InputError, PosedPair
 from rfp.rollout import RolloutOptions
 from rfp.training.checkpoint import prepare_run_folder, write_json
 from rfp.training.options import TrainerOptions, options_from_json
-from rfp.training.trainer import Trainer, TrainingSummary
+from rfp.training.trainer import Trainer, TrainingSummary, judged
 
 SMALLEST_IMAGE = 32
 """Below this there is no room for key points between the borders."""
@@ -104,15 +105,15 @@ def train(command: Train) -> dict[str, Any]:
     pairs = _checked_pairs(command.data, command)
     validation = _checked_pairs(command.validation, command) if command.validation else None
     reports = _report_sets(command)
-    network = load_network(command.network).to(device)
+    start = load_network(command.network).to(device)
     folder = command.resume or command.output or _new_run_folder(command.network)
     folder = prepare_run_folder(folder, resume=command.resume is not None)
     print(f"training {command.network} on {pairs!r}, run folder {folder}")
 
-    start = load_network(command.network).to(device)
-    before = _judge(start, reports, options)
+    network = copy.deepcopy(start)
+    before = {name: judged(start, sets, options.judge) for name, sets in reports.items()}
     summary = _fit(network, options, command, pairs, validation, folder)
-    after = _judge(network, reports, options)
+    after = {name: judged(network, sets, options.judge) for name, sets in reports.items()}
 
     reward_curve(summary.metrics, path=folder / "reward.png", validations=summary.validations)
     shown = next(iter(reports.values())) if reports else (validation or pairs)
@@ -161,25 +162,11 @@ def _fit(
         )
 
 
-def _judge(network: nn.Module, reports: dict[str, PosedPairs], options: TrainerOptions) -> dict[str, EvaluationReport]:
-    judge = options.judge
-    return {
-        name: evaluate(
-            network,
-            pairs,
-            estimator=judge.estimator,
-            num_keypoints=judge.num_keypoints,
-            max_error_px=judge.max_error_px,
-        )
-        for name, pairs in reports.items()
-    }
-
-
 def _draw_matches(networks: dict[str, nn.Module], pair: PosedPair, options: TrainerOptions, folder: Path) -> None:
     """The deployed matches of each network on one pair, coloured by the true epipolar geometry."""
     rows, judge = {}, options.judge
     for name, network in networks.items():
-        on_device = pair.to(next(network.parameters()).device)
+        on_device = pair.to(device_of(network))
         xy1_px, xy2_px = match_images(
             network,  # type: ignore[arg-type]
             on_device.image1,
@@ -200,7 +187,7 @@ def _figures(
 ) -> dict[str, Any]:
     def brief(reports: dict[str, EvaluationReport]) -> dict[str, Any]:
         keys = ("auc", "auc_binned", "median_error_deg", "num_pairs", "num_failed", "errors_deg", "settings")
-        return {name: {key: asdict(report)[key] for key in keys} for name, report in reports.items()}
+        return {name: {key: getattr(report, key) for key in keys} for name, report in reports.items()}
 
     return {
         "network": command.network,

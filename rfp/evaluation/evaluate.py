@@ -19,6 +19,7 @@ from rfp.evaluation.estimators import estimate_pose
 from rfp.evaluation.matching import epipolar_error_px, match_features
 from rfp.evaluation.report import EvaluationReport, SceneFigures
 from rfp.geometry.pose import relative_pose_error
+from rfp.models.state import device_of, in_eval_mode
 from rfp.records import Features, InputError, PosedPair
 from rfp.rollout import detect
 
@@ -77,7 +78,7 @@ def evaluate(
     if len(pairs) == 0:
         raise InputError("expected at least one pair to evaluate on, got none; check the data folders")
     check_settings(num_keypoints, nms_radius, max_error_px, seed)
-    device = _device_of(network) if device is None else torch.device(device)
+    device = device_of(network) if device is None else torch.device(device)
     seconds = {"decoding": 0.0, "features": 0.0, "matching": 0.0, "estimation": 0.0}
     extractor = _FeatureExtractor(network, device, num_keypoints, nms_radius, seconds)
     figures, longer_sides = [], set()
@@ -238,15 +239,13 @@ def _keyed(figures: Mapping[int | float, float]) -> dict[str, float]:
 @contextmanager
 def _eval_mode(network: nn.Module, device: torch.device) -> Iterator[None]:
     """The network on ``device`` in eval mode; where it was and how it was afterwards."""
-    home = _device_of(network)
-    modes = {module: module.training for module in network.modules()}
-    network.to(device).eval()
+    home = device_of(network)
+    network.to(device)
     try:
-        yield
+        with in_eval_mode(network):
+            yield
     finally:
         network.to(home)
-        for module, training in modes.items():
-            module.training = training
 
 
 @contextmanager
@@ -262,8 +261,3 @@ def _progress(count: int, show: bool) -> Iterator[int]:
     from tqdm import tqdm
 
     yield from tqdm(range(count), desc="evaluating", unit="pair", disable=None if show else True, leave=False)
-
-
-def _device_of(network: nn.Module) -> torch.device:
-    parameter = next(network.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device

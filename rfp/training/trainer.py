@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rfp.data.augmentation import photometric_augmentation
 from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
+from rfp.models.state import device_of, in_eval_mode
 from rfp.records import InputError, PosedPair
 from rfp.reinforce.diagnostics import draw_statistics
 from rfp.reinforce.surrogate import surrogate_loss
@@ -24,7 +25,7 @@ from rfp.rollout import FeatureNetwork, Reward, Rollout, TaskEstimator, default_
 from rfp.training.checkpoint import TrainingState, load_checkpoint, prepare_run_folder, save_checkpoint, write_json
 from rfp.training.interruption import Interruption, deferred_interruption
 from rfp.training.metrics_log import MetricsLog
-from rfp.training.options import TrainerOptions
+from rfp.training.options import JudgeOptions, TrainerOptions
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Trainer:
         self.options = TrainerOptions() if options is None else options
         self.estimator = default_estimator(self.options.rollout) if estimator is None else estimator
         self.reward = reward
-        self.device = _device_of(network)
+        self.device = device_of(network)
         self.parameters = trainable_parameters(network, self.options.frozen)
 
     def fit(
@@ -112,13 +113,8 @@ class Trainer:
             write_json(folder / "options.json", options)
         # Evaluation mode throughout: batch-norm statistics are the pretrained network's and must not move, and a
         # policy that changes with what stands beside it in the batch has no log-probability of its own.
-        modes = {module: module.training for module in self.network.modules()}
-        self.network.eval()
-        try:
+        with in_eval_mode(self.network):
             return run.to_the_end()
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
 
     def gradient_step(
         self, batches: Sequence[Sequence[PosedPair]], optimizer: torch.optim.Optimizer, generator: torch.Generator
@@ -142,6 +138,17 @@ class Trainer:
         step_where(usable, optimizer)
         means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
         return {**means, "gradient_norm": norm, "skipped": (~usable).to(norm.dtype)}
+
+
+def judged(network: nn.Module, pairs: Sequence[PosedPair], judge: JudgeOptions) -> EvaluationReport:
+    """The report that ``judge`` asks for: of validations in a run, and of the table around it."""
+    return evaluate(
+        network,
+        pairs,
+        estimator=judge.estimator,
+        num_keypoints=judge.num_keypoints,
+        max_error_px=judge.max_error_px,
+    )
 
 
 def reinforce(rolled: Rollout, options: TrainerOptions, *, scale: float = 1.0) -> dict[str, Float[Tensor, ""]]:
@@ -315,17 +322,11 @@ class _RunState:
     def _validate(self) -> None:
         if self.validation is None:
             return
-        judge = self.options.judge
-        report = evaluate(
-            self.network,
-            self.validation,
-            estimator=judge.estimator,
-            num_keypoints=judge.num_keypoints,
-            max_error_px=judge.max_error_px,
-        )
+        report = judged(self.network, self.validation, self.options.judge)
+        score = report.auc[self.options.judge.select_on]
         self.validations.append({"step": self.step, "auc": dict(report.auc)})
-        if report.auc[judge.select_on] > self.best_score:
-            self.best_score, self.best_step = report.auc[judge.select_on], self.step
+        if score > self.best_score:
+            self.best_score, self.best_step = score, self.step
             self.best = _copy_of_weights(self.network)
             if self.folder is not None:
                 save_weights(self.network, self.folder / WEIGHTS_FILE, {"step": str(self.step)})
@@ -380,8 +381,3 @@ def _digest(pairs: Sequence[PosedPair]) -> str:
 
 def _copy_of_weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-
-def _device_of(network: nn.Module) -> torch.device:
-    parameter = next(network.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device

@@ -168,7 +168,7 @@ def test_the_best_weights_on_validation_are_kept_the_start_among_them(pairs, tmp
         at_step[3 * len(at_step)] = weights(judged)
         return SimpleNamespace(auc={"5": 0.0, "10": float(scores[len(at_step) - 1]), "20": 100.0})
 
-    monkeypatch.setattr("rfp.training.trainer.evaluate", scripted)
+    monkeypatch.setattr("rfp.training.trainer.judged", scripted)
     summary = Trainer(network, OPTIONS).fit(pairs, validation=pairs, output=tmp_path)
     assert summary.best_step == kept
     assert equal(weights(network), at_step[kept])
