@@ -6,31 +6,54 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rfp.data.synthetic.textures.cellular import checker, masonry, mosaic, speckle
-from rfp.data.synthetic.textures.drawn import clouds, fabric, shapes
+from rfp.data.synthetic.textures.cellular import checker, masonry, mosaic
+from rfp.data.synthetic.textures.composite import SOURCES, posters
+from rfp.data.synthetic.textures.drawn import fabric, shapes
 from rfp.data.synthetic.textures.draws import Draws
 from rfp.data.synthetic.textures.finish import expose, weather
-from rfp.data.synthetic.textures.held_out import dead_leaves, facade, marble
+from rfp.data.synthetic.textures.held_out import dead_leaves, facade, handwriting, marble
+from rfp.data.synthetic.textures.lettering import letters
+from rfp.data.synthetic.textures.natural import clouds, speckle
 from rfp.records import InputError
 
 Family = Callable[[int, int, Draws], Float[Tensor, "count 3 size size"]]
 
-_TRAINING: dict[str, Family] = {
+_BASIC: dict[str, Family] = {
     "shapes": shapes,
     "masonry": masonry,
+    "letters": letters,
     "clouds": clouds,
     "mosaic": mosaic,
-    "checker": checker,
     "speckle": speckle,
+    "checker": checker,
     "fabric": fabric,
 }
-_HELD_OUT: dict[str, Family] = {"dead_leaves": dead_leaves, "marble": marble, "facade": facade}
+
+
+def _posters(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size size"]:
+    """Poster walls out of the other training families, which take turns as ground and as posters."""
+    names = tuple(_BASIC)
+    sources = torch.empty(SOURCES * count, 3, size, size, device=draws.device)
+    for first, name in enumerate(names):
+        number = len(range(first, SOURCES * count, len(names)))
+        if number:
+            sources[first :: len(names)] = _BASIC[name](number, size, draws)
+    return posters(sources.unflatten(0, (SOURCES, count)), draws)
+
+
+_TRAINING: dict[str, Family] = {**_BASIC, "posters": _posters}
+_HELD_OUT: dict[str, Family] = {
+    "dead_leaves": dead_leaves,
+    "marble": marble,
+    "facade": facade,
+    "handwriting": handwriting,
+}
 
 TRAINING_FAMILIES: tuple[str, ...] = tuple(_TRAINING)
 HELD_OUT_FAMILIES: tuple[str, ...] = tuple(_HELD_OUT)
 FAMILIES: tuple[str, ...] = TRAINING_FAMILIES + HELD_OUT_FAMILIES
 
-CHUNK = 16
+CHUNK = 8
 """Textures of a family made at once: about 100 MB at 256 texels a side, however many are asked for."""
 
 

@@ -1,11 +1,11 @@
-"""What time and light do to every surface: uneven light, stains, chips, grain; and the range of values."""
+"""What time and light do to every surface: uneven light, stains, grain; and the range of its values."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rfp.data.synthetic.textures.draws import Draws
-from rfp.data.synthetic.textures.noise import per_texture, smooth_noise, spectral_noise
+from rfp.data.synthetic.textures.noise import smooth_noise, spectral_noise
 
 
 def paint(
@@ -19,20 +19,19 @@ def weather(image: Float[Tensor, "count 3 size size"], draws: Draws) -> Float[Te
     """The surface with stains, uneven light and grain."""
     count, size = image.shape[0], image.shape[-1]
     light, stain = smooth_noise(count, 2, size, draws, slope=1.6).split(1, 1)
-    image = image * torch.exp(per_texture(draws.uniform(count, low=0.02, high=0.2)) * light)
-    stained = ((stain - per_texture(draws.uniform(count, low=0.2, high=1.5))) * 2).clamp(0, 1)
-    stained = stained * per_texture(draws.uniform(count, low=0.0, high=0.5))
-    image = image * (1 - stained * (1 - draws.uniform(count, 3, 1, 1, low=0.3, high=0.9)))
-    grain = spectral_noise(count, 1, size, draws, slope=draws.uniform(count, low=0.3, high=1.2))
-    return image + per_texture(draws.log_uniform(count, low=0.01, high=0.08)) * grain
+    stained = (2 * (stain - draws.uniform(count, 1, 1, 1, low=0.2, high=2.5))).clamp(0, 1)
+    stained = stained * draws.uniform(count, 1, 1, 1, high=0.5)
+    light = 1 + draws.uniform(count, 1, 1, 1, low=0.02, high=0.18) * light
+    grain = spectral_noise(count, 1, size, draws, slope=draws.uniform(count, low=0.4, high=1.2))
+    grain = draws.log_uniform(count, 1, 1, 1, low=0.005, high=0.035) * grain
+    return image * (light - stained * draws.uniform(count, 3, 1, 1, low=0.2, high=0.8)) + grain
 
 
 def expose(image: Float[Tensor, "count 3 size size"], draws: Draws) -> Float[Tensor, "count 3 size size"]:
     """The values brought to a mean and a contrast drawn for each texture, inside [0, 1]."""
     count = image.shape[0]
     mean = image.mean((1, 2, 3), keepdim=True)
-    centred = image - mean
-    deviation = centred.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-4)
-    contrast = per_texture(draws.uniform(count, low=0.13, high=0.24))
-    level = per_texture(draws.uniform(count, low=0.36, high=0.58))
-    return (centred * (contrast / deviation) + level).clamp(0, 1)
+    deviation = (image - mean).square().mean((1, 2, 3), keepdim=True).clamp_min(1e-8).sqrt()
+    gain = draws.uniform(count, 1, 1, 1, low=0.13, high=0.24) / deviation
+    level = draws.uniform(count, 1, 1, 1, low=0.36, high=0.56)
+    return (image * gain + (level - mean * gain)).clamp(0, 1)

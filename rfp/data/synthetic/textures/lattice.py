@@ -1,53 +1,95 @@
 """Lattices that close on the torus at any angle and scale, with random numbers of their own for every cell.
 
-c = M u with an integer matrix M maps the unit torus onto cells c ∈ Z²: going once around the texture moves c by whole
-cells, so the pattern wraps, whatever its rotation and scale. What a cell looks like is read from a table of random
-numbers at the place of the cell's centre in the texture, M⁻¹ (⌊c⌋ + ½) mod 1, so that cells differ and still agree
-across the seam.
+c = M u + φ with an integer matrix M maps the unit torus onto cells c ∈ Z²: going once around the texture moves c by
+whole cells, so the pattern wraps, whatever its angle and scale. What a cell looks like is read from a table of random
+numbers at the place M⁻¹ (⌊c⌋ + ½) mod 1 in the texture: it is the same on both sides of the seam, and another one for
+every cell.
 """
 
+import itertools
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rfp.data.synthetic.textures.draws import Draws
 
 TABLE = 64
+"""Side of the tables of random numbers, a power of two: lattices finer than this share some of them."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cell of each texel."""
+
+    local: Float[Tensor, "count 2 h w"]
+    """The texel in its cell, from the cell's centre, in [-½, ½)."""
+    corner: Float[Tensor, "count 2 h w"]
+    """⌊c⌋, whole numbers."""
+    label: Int[Tensor, "count 1 h w"]
+    """The cell's entry in tables of random numbers."""
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """One lattice for each texture."""
+    """One lattice for each texture of a batch."""
 
     matrix: Float[Tensor, "count 2 2"]
-    """M: whole numbers, never singular."""
+    """M: whole numbers, not singular."""
+    phase: Float[Tensor, "count 2"]
+    """φ: where the cells begin."""
+
+    @cached_property
+    def inverse(self) -> Float[Tensor, "count 2 2"]:
+        """M⁻¹."""
+        (a, b), (c, d) = (row.unbind(-1) for row in self.matrix.unbind(-2))
+        adjugate = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)
+        return adjugate / (a * d - b * c)[:, None, None]
+
+    @cached_property
+    def cell_size(self) -> Float[Tensor, "count 2 1 1"]:
+        """Distance between opposite sides of a cell, along its width and height, in sides of the texture."""
+        return torch.linalg.vector_norm(self.matrix, dim=-1)[..., None, None].reciprocal()
 
     def coordinates(self, xy: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "count 2 h w"]:
-        """c = M u."""
-        x, y = xy[:, :1], xy[:, 1:]
-        m = self.matrix[..., None, None]
-        return m[:, :, 0] * x + m[:, :, 1] * y
+        """c = M u + φ."""
+        return _times(self.matrix, xy) + self.phase[..., None, None]
 
-    def positions(self, c: Float[Tensor, "count 2 h w"]) -> Float[Tensor, "count 2 h w"]:
-        """u = M⁻¹ c."""
-        m = self.matrix[..., None, None]
-        a, b, d, e = m[:, :1, 0], m[:, :1, 1], m[:, 1:, 0], m[:, 1:, 1]
-        determinant = a * e - b * d
-        x, y = c[:, :1], c[:, 1:]
-        return torch.cat([(e * x - b * y) / determinant, (a * y - d * x) / determinant], 1)
+    def in_texture(self, vector: Float[Tensor, "count 2 h w"]) -> Float[Tensor, "count 2 h w"]:
+        """M⁻¹ v: a difference of cell coordinates as one of the texture's."""
+        return _times(self.inverse, vector)
 
-    def look_up(
-        self, table: Float[Tensor, "count channels t t"], cell: Float[Tensor, "count 2 h w"]
-    ) -> Float[Tensor, "count channels h w"]:
-        """The numbers of the cells whose lower corner (whole numbers) is given."""
-        side = table.shape[-1]
-        # A third of a step keeps the centres off the borders of the table, where rounding would decide.
-        index = ((self.positions(cell + 0.5) * side + 1 / 3).floor().long()) % side
-        flat = (index[:, 1:] * side + index[:, :1]).flatten(2)
-        values = table.flatten(2).gather(2, flat.expand(-1, table.shape[1], -1))
-        return values.unflatten(2, cell.shape[-2:])
+    def cells(self, c: Float[Tensor, "count 2 h w"]) -> Cells:
+        """The cells that cell coordinates lie in."""
+        corner = c.floor()
+        return Cells(c - corner - 0.5, corner, table_label(self.table_place(corner)))
+
+    def table_place(self, corner: Float[Tensor, "count 2 h w"]) -> Float[Tensor, "count 2 h w"]:
+        """Where the table is read for the cells with these corners, in entries, before wrapping."""
+        # The third of an entry keeps the places of round lattices off the entries' borders, where rounding decides.
+        return self.in_texture(corner + 0.5) * TABLE + 1 / 3
+
+
+def table_label(place: Float[Tensor, "count 2 h w"]) -> Int[Tensor, "count 1 h w"]:
+    """The entry of a flattened table at a place, wrapped."""
+    wrapped = place.floor().long() & (TABLE - 1)
+    return wrapped[:, 1:] * TABLE + wrapped[:, :1]
+
+
+def look_up(
+    table: Float[Tensor, "count channels entries"], label: Int[Tensor, "count 1 h w"]
+) -> Float[Tensor, "count channels h w"]:
+    """The numbers that a table holds for each texel's cell."""
+    index = label.flatten(2).expand(-1, table.shape[1], -1)
+    return table.gather(2, index).unflatten(2, label.shape[-2:])
+
+
+def draw_table(count: int, channels: int, draws: Draws) -> Float[Tensor, "count channels entries"]:
+    """Uniform numbers for the cells of a lattice."""
+    return draws.uniform(count, channels, TABLE * TABLE)
 
 
 def draw_lattice(
@@ -59,7 +101,7 @@ def draw_lattice(
     tilt: float = 1.0,
     even_rows: bool = False,
 ) -> Lattice:
-    """A lattice a texture.
+    """A lattice for each texture.
 
     Args:
         cells: Range of the number of cells along one side of the texture.
@@ -71,50 +113,49 @@ def draw_lattice(
     ratio = draws.log_uniform(count, low=aspect[0], high=aspect[1]).sqrt()
     turned = draws.chance(count, probability=tilt)
     quarter = (draws.uniform(count) * 4).floor()
-    angle = (turned * draws.uniform(count, low=-0.5, high=0.5) + quarter) * (torch.pi / 2)
-    cosine, sine = angle.cos(), angle.sin()
-    along = torch.stack([cosine, sine], -1) * (number / ratio)[:, None]
-    across = torch.stack([-sine, cosine], -1) * (number * ratio)[:, None]
+    angle = (turned * draws.uniform(count, low=-0.5, high=0.5) + quarter) * (math.pi / 2)
     step = 2 if even_rows else 1
-    along, across = along.round(), (across / step).round() * step
-    # Rounding may have left a vector of zeros or two parallel ones: such lattices become upright.
-    singular = (along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0]).abs() < 0.5
-    upright = torch.stack([torch.ones_like(sine), torch.zeros_like(sine)], -1)
-    upright_rows = step * upright.flip(-1)
-    matrix = torch.stack(
-        [torch.where(singular[:, None], upright, along), torch.where(singular[:, None], upright_rows, across)], 1
-    )
-    return Lattice(matrix)
+    # Vectors of length 1 and more turn by at most 30° when rounded, so that two normal ones never become parallel.
+    along = torch.stack([angle.cos(), angle.sin()], -1) * (number / ratio).clamp_min(1)[:, None]
+    across = torch.stack([-angle.sin(), angle.cos()], -1) * (number * ratio / step).clamp_min(1)[:, None]
+    return Lattice(torch.stack([along.round(), across.round() * step], 1), draws.uniform(count, 2))
+
+
+def _times(matrix: Float[Tensor, "count 2 2"], xy: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "count 2 h w"]:
+    columns = matrix[..., None, None]
+    return columns[:, :, 0] * xy[:, :1] + columns[:, :, 1] * xy[:, 1:]
 
 
 @dataclass(frozen=True)
 class Voronoi:
-    """The Voronoi cells of a jittered lattice, in units of the texture's side."""
+    """The Voronoi cells of a jittered lattice; distances in sides of the texture."""
 
     nearest: Float[Tensor, "count 1 h w"]
     """Distance to the nearest seed."""
     border: Float[Tensor, "count 1 h w"]
-    """Difference between the second and the first distance: 0 on the borders."""
-    cell: Float[Tensor, "count 2 h w"]
-    """The lattice cell whose seed is the nearest."""
+    """Difference between the second distance and the first: 0 on the borders."""
+    label: Int[Tensor, "count 1 h w"]
+    """The cell's entry in tables of random numbers."""
 
 
-def voronoi(lattice: Lattice, xy: Float[Tensor, "n 2 h w"], jitter: Float[Tensor, "count 2 t t"]) -> Voronoi:
-    """Voronoi cells whose seeds are ``jitter`` in [0, 1) away from their cells' corners: nearest of 3×3 cells."""
+def voronoi(lattice: Lattice, xy: Float[Tensor, "n 2 h w"], jitter: Float[Tensor, "count 2 entries"]) -> Voronoi:
+    """Voronoi cells whose seeds lie at ``jitter`` in [0, 1) of their lattice cells: the nearest of 3 × 3."""
     c = lattice.coordinates(xy)
     corner = c.floor()
-    best = second = best_cell = None
-    for dx in (-1, 0, 1):
-        for dy in (-1, 0, 1):
-            cell = torch.cat([corner[:, :1] + dx, corner[:, 1:] + dy], 1)
-            offset = lattice.positions(cell + lattice.look_up(jitter, cell) - c)
-            distance = offset.square().sum(1, keepdim=True)
-            if best is None:
-                best, second, best_cell = distance, torch.full_like(distance, 4.0), cell
-                continue
-            closer = distance < best
-            second = torch.where(closer, best, torch.minimum(second, distance))
-            best_cell = torch.where(closer, cell, best_cell)
-            best = torch.minimum(best, distance)
-    nearest = best.sqrt()
-    return Voronoi(nearest, second.sqrt() - nearest, best_cell)
+    inside, place = c - corner, lattice.table_place(corner)
+    # Squared lengths in the texture of differences in cell coordinates: vᵀ (M⁻ᵀ M⁻¹) v.
+    (a, b), (_, d) = (row.unbind(-1) for row in (lattice.inverse.mT @ lattice.inverse).unbind(-2))
+    a, b, d = (value[:, None, None, None] for value in (a, 2 * b, d))
+    steps = lattice.inverse[..., None, None] * TABLE
+    nearest = torch.full_like(inside[:, :1], 4.0)
+    second, label = nearest, torch.zeros_like(nearest, dtype=torch.int64)
+    for dx, dy in itertools.product((-1, 0, 1), repeat=2):
+        candidate = table_label(place + (dx * steps[:, :, 0] + dy * steps[:, :, 1]))
+        x, y = (look_up(jitter, candidate) - inside).split(1, 1)
+        x, y = x + dx, y + dy
+        distance = (a * x + b * y) * x + d * (y * y)
+        second = torch.minimum(second, torch.maximum(nearest, distance))
+        label = torch.where(distance < nearest, candidate, label)
+        nearest = torch.minimum(nearest, distance)
+    nearest = nearest.sqrt()
+    return Voronoi(nearest, second.sqrt() - nearest, label)

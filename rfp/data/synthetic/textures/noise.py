@@ -1,6 +1,4 @@
-"""Smooth random fields on the torus, and coordinates bent by them."""
-
-import math
+"""Smooth random fields on the torus, and the coordinates of the texels, straight or bent."""
 
 import torch
 import torch.nn.functional as F
@@ -11,37 +9,48 @@ from rfp.data.synthetic.textures.draws import Draws
 
 
 def spectral_noise(
-    count: int, channels: int, size: int, draws: Draws, *, slope: Float[Tensor, " count"], lowest: float = 1.0
+    count: int,
+    channels: int,
+    size: int,
+    draws: Draws,
+    *,
+    slope: Float[Tensor, " count"],
+    stretch: Float[Tensor, "count 2"] | None = None,
 ) -> Float[Tensor, "count channels size size"]:
     """Gaussian fields of zero mean and unit deviation whose amplitude falls as frequency^-slope; they wrap around.
 
     Args:
         slope: 1 looks like a photograph, 2 like clouds, 0 is white.
-        lowest: Frequencies below this many cycles a texture are damped.
+        stretch: Makes structures longer along x and y by these factors: grain of wood, brushed metal.
     """
-    rows = torch.fft.fftfreq(size, d=1 / size, device=draws.device)[:, None]
-    columns = torch.fft.rfftfreq(size, d=1 / size, device=draws.device)[None]
-    frequency = torch.sqrt(rows**2 + columns**2 + lowest**2)
+    # Frequencies in cycles a texture; indices instead of fftfreq, which divides and multiplies by the size again.
+    index = torch.arange(size, device=draws.device)
+    rows = torch.where(index < (size + 1) // 2, index, index - size)[:, None].float()
+    columns = index[None, : size // 2 + 1].float()
+    if stretch is not None:
+        x, y = stretch[:, :, None, None].unbind(1)
+        rows, columns = rows * y, columns * x
+    squared = rows**2 + columns**2 + 1
+    gain = squared ** (-0.5 * slope[:, None, None])
     white = torch.fft.rfft2(draws.normal(count, channels, size, size))
-    field = torch.fft.irfft2(white * (frequency ** -slope[:, None, None])[:, None], s=(size, size))
+    field = torch.fft.irfft2(white * gain[:, None], s=(size, size))
     field = field - field.mean((-2, -1), keepdim=True)
-    return field / field.square().mean((-2, -1), keepdim=True).sqrt().clamp_min(1e-6)
+    return field * field.square().mean((-2, -1), keepdim=True).clamp_min(1e-12).rsqrt()
 
 
-def enlarge(field: Float[Tensor, "count channels s s"], size: int) -> Float[Tensor, "count channels size size"]:
-    """A small periodic field at the size of the texture, interpolated so that it still wraps around."""
-    small = field.shape[-1]
+def enlarge(field: Float[Tensor, "count channels s s"], factor: int) -> Float[Tensor, "count channels size size"]:
+    """A small periodic field enlarged by a whole factor, interpolated so that it still wraps around."""
     padded = F.pad(field, (1, 1, 1, 1), mode="circular")
-    factor = size / small
     large = F.interpolate(padded, scale_factor=factor, mode="bilinear", align_corners=False)
-    border = (large.shape[-1] - size) // 2
-    return large[..., border : border + size, border : border + size]
+    return large[..., factor:-factor, factor:-factor]
 
 
-def smooth_noise(count: int, channels: int, size: int, draws: Draws, *, slope: float) -> Float[Tensor, "..."]:
+def smooth_noise(
+    count: int, channels: int, size: int, draws: Draws, *, slope: float
+) -> Float[Tensor, "count channels size size"]:
     """Fields without fine structure, made at a quarter of the size: stains, light, the bending of lines."""
     steepness = torch.full((count,), slope, device=draws.device)
-    return enlarge(spectral_noise(count, channels, max(size // 4, 1), draws, slope=steepness), size)
+    return enlarge(spectral_noise(count, channels, size // 4, draws, slope=steepness), 4)
 
 
 def texel_grid(size: int, draws: Draws) -> Float[Tensor, "1 2 size size"]:
@@ -50,15 +59,7 @@ def texel_grid(size: int, draws: Draws) -> Float[Tensor, "1 2 size size"]:
     return torch.stack([centres.expand(size, size), centres[:, None].expand(size, size)])[None]
 
 
-def bent_grid(count: int, size: int, draws: Draws, *, largest: float = 0.02) -> Float[Tensor, "count 2 size size"]:
-    """``texel_grid`` displaced smoothly by up to about ``largest``: nothing built by hand is quite straight."""
+def bent_grid(count: int, size: int, draws: Draws, *, largest: float) -> Float[Tensor, "count 2 size size"]:
+    """``texel_grid`` displaced smoothly by up to about ``largest``: nothing made by hand is quite straight."""
     amplitude = largest * draws.uniform(count, 1, 1, 1) ** 2
     return texel_grid(size, draws) + amplitude * smooth_noise(count, 2, size, draws, slope=2.5)
-
-
-def per_texture(values: Float[Tensor, " count"]) -> Float[Tensor, "count 1 1 1"]:
-    """One number a texture, ready to broadcast against texels."""
-    return values[:, None, None, None]
-
-
-TURN = 2 * math.pi
