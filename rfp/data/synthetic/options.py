@@ -1,0 +1,98 @@
+"""What is rendered: sizes, layouts, textures, and the ranges that cameras and sensors are drawn from."""
+
+import math
+from dataclasses import dataclass, replace
+
+from rfp.data.synthetic.held_out_layouts import HELD_OUT_LAYOUTS
+from rfp.data.synthetic.layouts import TRAINING_LAYOUTS
+from rfp.data.synthetic.textures import FAMILIES, HELD_OUT_FAMILIES, TRAINING_FAMILIES
+from rfp.records import InputError
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """Rendered scenes. The defaults are the medium range of viewpoints; ``easy()`` and ``hard()`` lie beside it."""
+
+    image_size: tuple[int, int] = (240, 320)
+    """Height and width in pixels."""
+    layouts: tuple[str, ...] = TRAINING_LAYOUTS
+    """Kinds of scene, drawn with equal chance."""
+    textures: tuple[str, ...] = TRAINING_FAMILIES
+    """Families of procedural textures; the stream's bank holds them in equal numbers."""
+    num_textures: int = 64
+    """Textures in the bank of a stream: drawn once, shared by all its scenes, each surface with a crop, scale,
+    direction, tint and mixture of its own."""
+    texture_seed: int = 0
+    """Of the bank."""
+    field_of_view_deg: Range = (50.0, 75.0)
+    """Horizontal, of the first camera."""
+    focal_ratio: float = 1.15
+    """The second camera's focal length is the first's times at most this, or divided by it."""
+    baseline: Range = (0.12, 0.45)
+    """Distance between the cameras as a share of the median depth of the first view."""
+    look_deg: float = 7.0
+    """The second camera looks at the middle of the first view, off by at most this angle across and half of it up."""
+    roll_deg: float = 12.0
+    """Largest difference of roll between the cameras."""
+    overlap: Range = (0.3, 0.95)
+    """Share of each view (the smaller of the two) that the other one sees."""
+    exposure: float = 0.5
+    """Largest change of each image's brightness, in stops."""
+    white_balance: float = 0.08
+    """Largest change of the red and blue gains of each image."""
+    vignetting: float = 0.35
+    """Largest loss of light in the corners."""
+    blur_px: Range = (0.3, 0.7)
+    """Standard deviation of each image's point spread."""
+    noise: Range = (0.002, 0.015)
+    """Standard deviation of each image's noise, of values in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        _check_names("layouts", self.layouts, TRAINING_LAYOUTS + HELD_OUT_LAYOUTS)
+        _check_names("textures", self.textures, FAMILIES)
+        _check_numbers(self)
+
+    @classmethod
+    def easy(cls, **changes) -> "SceneOptions":
+        """Small baselines and much overlap: an untrained network should pass here."""
+        easy = cls(baseline=(0.1, 0.25), look_deg=4.0, roll_deg=5.0, focal_ratio=1.05, overlap=(0.55, 0.95))
+        return replace(easy, exposure=0.3, noise=(0.001, 0.008), **changes)
+
+    @classmethod
+    def medium(cls, **changes) -> "SceneOptions":
+        """The defaults."""
+        return cls(**changes)
+
+    @classmethod
+    def hard(cls, **changes) -> "SceneOptions":
+        """Wide baselines, roll, changes of scale and of exposure."""
+        hard = cls(baseline=(0.35, 0.9), look_deg=12.0, roll_deg=35.0, focal_ratio=1.4, overlap=(0.15, 0.8))
+        return replace(hard, exposure=1.0, noise=(0.005, 0.03), blur_px=(0.3, 1.0), **changes)
+
+    @classmethod
+    def held_out(cls, **changes) -> "SceneOptions":
+        """Layouts and textures that the others do not draw, over the medium range of viewpoints."""
+        return replace(cls(layouts=HELD_OUT_LAYOUTS, textures=HELD_OUT_FAMILIES, texture_seed=1), **changes)
+
+
+def _check_names(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise InputError(f"expected {what} out of {', '.join(known)}; got {', '.join(unknown) or 'none'}")
+
+
+def _check_numbers(options: SceneOptions) -> None:
+    if min(options.image_size) < 16:
+        raise InputError(f"expected images of at least 16 x 16 pixels, got {options.image_size}; try (240, 320)")
+    if options.num_textures < 1:
+        raise InputError(f"expected at least 1 texture, got {options.num_textures}; try 64")
+    for name in ("baseline", "overlap", "field_of_view_deg", "blur_px", "noise"):
+        low, high = getattr(options, name)
+        if not 0 <= low <= high < math.inf:
+            raise InputError(f"expected {name} as (low, high) with 0 <= low <= high, got {(low, high)}")
+    if options.baseline[0] == 0 or options.field_of_view_deg[0] < 1 or options.field_of_view_deg[1] > 150:
+        raise InputError("expected baselines above 0 and fields of view between 1 and 150 degrees")
+    if options.overlap[0] > 0.9 or options.focal_ratio < 1:
+        raise InputError("expected a smallest overlap of at most 0.9 and a focal_ratio of at least 1")

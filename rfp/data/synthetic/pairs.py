@@ -1,0 +1,141 @@
+"""Rendered pairs: an endless stream for training, and fixed sets for evaluation."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rfp.data.synthetic.options import SceneOptions
+from rfp.data.synthetic.rendering import RenderedBatch, draw_rendering_noise, render_on_noise
+from rfp.data.synthetic.texture_bank import TextureBank, make_bank
+from rfp.data.synthetic.textures import draw_textures
+from rfp.records import InputError, PosedPair, map_tensors
+
+TEXTURE_SIZE = 256
+SET_CHUNK = 8
+"""Pairs of a fixed set rendered at once."""
+
+
+class RenderedPairs:
+    """A stream of posed pairs rendered from scenes that are drawn anew for every pair.
+
+    What is drawn depends on the options, the photographs and the generator alone: the textures are drawn once, by
+    ``options.texture_seed``, when pairs are first asked for on a device (about 2 s on a CPU).
+
+    Args:
+        photographs: RGB in [0, 1], beside the procedural textures; resized to 256 × 256.
+
+    Example:
+        >>> stream = RenderedPairs(SceneOptions(image_size=(48, 64), num_textures=2))
+        >>> pairs = stream.draw(2, generator=torch.Generator().manual_seed(0))
+        >>> len(pairs), pairs[0].image1.shape
+        (2, torch.Size([3, 48, 64]))
+    """
+
+    def __init__(
+        self, options: SceneOptions | None = None, *, photographs: Float[Tensor, "n 3 s s"] | None = None
+    ) -> None:
+        self.options = SceneOptions() if options is None else options
+        self._photographs = photographs
+        self._banks: dict[torch.device, TextureBank] = {}
+
+    def draw(self, count: int, *, generator: torch.Generator) -> list[PosedPair]:
+        """The next ``count`` pairs, on the generator's device, rendered in one batch."""
+        return posed_pairs(self.render(count, generator=generator))
+
+    def render(self, count: int, *, generator: torch.Generator) -> RenderedBatch:
+        """The next ``count`` pairs with depth, cameras and everything else that is true of them."""
+        noise = draw_rendering_noise(count, self.options, generator=generator)
+        return render_on_noise(noise, self.bank(generator.device), self.options)
+
+    def bank(self, device: torch.device) -> TextureBank:
+        """The stream's textures on a device. They are drawn on the CPU, so that they are the same everywhere."""
+        if device not in self._banks:
+            generator = torch.Generator().manual_seed(self.options.texture_seed)
+            families = self.options.textures
+            textures = draw_textures(
+                self.options.num_textures, size=TEXTURE_SIZE, families=families, generator=generator
+            )
+            if self._photographs is not None:
+                photographs = self._photographs.cpu()
+                resized = torch.nn.functional.interpolate(
+                    photographs, (TEXTURE_SIZE, TEXTURE_SIZE), mode="bilinear", antialias=True
+                )
+                textures = torch.cat((textures, resized.clamp(0, 1)))
+            self._banks[device] = make_bank(textures).to(device)
+        return self._banks[device]
+
+
+def posed_pairs(batch: RenderedBatch) -> list[PosedPair]:
+    """The pairs of a batch as records, without depth."""
+    return [
+        PosedPair(
+            image1=batch.images[b, 0],
+            image2=batch.images[b, 1],
+            K1=batch.K[b, 0],
+            K2=batch.K[b, 1],
+            R=batch.R[b],
+            t=batch.t[b],
+            scene="rendered",  # its layout is known to the device alone
+            name="rendered pair",
+        )
+        for b in range(batch.images.shape[0])
+    ]
+
+
+class RenderedSet(Sequence[PosedPair]):
+    """Pairs rendered once and kept; ``scene`` is each pair's layout, and the names tell one set from another."""
+
+    def __init__(self, pairs: Sequence[PosedPair], image_size: int) -> None:
+        self._pairs = list(pairs)
+        self.image_size = image_size
+        """The longer side in pixels."""
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> PosedPair:  # type: ignore[override]
+        return self._pairs[index]
+
+    @property
+    def names(self) -> list[str]:
+        """What messages call each pair; together they identify the set."""
+        return [pair.name for pair in self._pairs]
+
+
+def rendered_set(
+    options: SceneOptions | None = None,
+    *,
+    num_pairs: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    photographs: Float[Tensor, "n 3 s s"] | None = None,
+) -> RenderedSet:
+    """A fixed set of rendered pairs on a device, the same for the same options and seed.
+
+    The noise is drawn on the CPU and moved, so that the set does not depend on the device but for rounding. Pair i is
+    the same in sets of any length.
+
+    Raises:
+        InputError: no pairs asked for.
+    """
+    if num_pairs < 1:
+        raise InputError(f"expected at least 1 rendered pair, got {num_pairs}")
+    device = torch.device(device)
+    stream = RenderedPairs(options, photographs=photographs)
+    options = stream.options
+    generator = torch.Generator().manual_seed(seed)
+    digest = hashlib.sha256(repr(options).encode()).hexdigest()[:8]
+    pairs: list[PosedPair] = []
+    for start in range(0, num_pairs, SET_CHUNK):
+        # Whole chunks, so that the last one draws as if the set went on.
+        noise = draw_rendering_noise(SET_CHUNK, options, generator=generator)
+        noise = map_tensors(noise, lambda value, rest=num_pairs - start: value[:rest].to(device))
+        batch = render_on_noise(noise, stream.bank(device), options)
+        layouts = [options.layouts[place] for place in batch.layout.tolist()]
+        for index, (pair, layout) in enumerate(zip(posed_pairs(batch), layouts), start=start):
+            pairs.append(replace(pair, scene=layout, name=f"{layout} {index} (options {digest}, seed {seed})"))
+    return RenderedSet(pairs, max(options.image_size))

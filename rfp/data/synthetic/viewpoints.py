@@ -1,0 +1,223 @@
+"""Pairs of cameras: the first in free space with something to look at, the second by stated ranges and overlap."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rfp.data.synthetic.cameras import Cameras, back_project, intrinsics, looking_at, project
+from rfp.data.synthetic.layouts import NUM_SOLIDS, Layout
+from rfp.data.synthetic.options import SceneOptions
+from rfp.data.synthetic.ray_casting import cast, local_rays
+from rfp.data.synthetic.scenes import Scenes
+from rfp.data.synthetic.solids import Solids, apply, clearance
+from rfp.data.synthetic.uniforms import Uniforms
+
+FIRST_CANDIDATES = 12
+SECOND_CANDIDATES = 20
+GRID = (12, 16)
+"""Rays that stand for a view while cameras are chosen."""
+NEAREST = 0.2
+"""Smallest depth of a ray of the grid, as a share of the view's median."""
+CLEARANCE = 0.1
+"""Smallest distance from a camera to a surface, as a share of the median depth."""
+SAME_DEPTH = 0.02
+"""A point counts as seen by the other camera if the depth there is its own up to this share."""
+CERTAIN_BASELINE = 0.05
+"""Of the second camera that is taken when no drawn one sees enough; the smallest stated baseline if that is less."""
+UNIFORMS_PER_VIEWPOINT = 16 * (FIRST_CANDIDATES + SECOND_CANDIDATES)
+
+
+@dataclass(frozen=True)
+class Viewpoints:
+    """The cameras of B pairs."""
+
+    first: Cameras
+    second: Cameras
+    overlap: Float[Tensor, "B"]
+    """Share of a view, on a coarse grid, that the other camera sees: the smaller of the two."""
+    median_depth: Float[Tensor, "B"]
+    """Of the first view."""
+    certain: Bool[Tensor, "B"]
+    """True where no drawn second camera was within the ranges, and the nearby one stands in."""
+
+
+def draw_viewpoints(scenes: Scenes, layout: Layout, options: SceneOptions, u: Uniforms) -> Viewpoints:
+    """A pair of cameras for each scene, chosen on the device from a fixed number of drawn candidates."""
+    first = _choose_first(scenes, layout, options, u)
+    grid = grid_pixels(options.image_size, first.centre)
+    depth = cast(local_rays(scenes.solids, first), grid[:, :, 0], grid[:, :, 1])[0]
+    median_depth = _median(depth)
+
+    candidates = second_candidates(first, median_depth, options, u)
+    count = candidates.centre.shape[1]
+    repeated = _repeat(scenes.solids, count)
+    seen = overlap(repeated, _repeat_cameras(first, count), candidates, options.image_size)
+    free = _is_free(repeated, candidates, grid, median_depth[:, None])
+    low, high = options.overlap
+    suitable = free & (seen >= low) & (seen <= high)
+    # The first suitable one in the order of drawing; the last candidate is certain and suitable to all.
+    order = torch.arange(count, device=seen.device)
+    rank = torch.where(suitable | (order == count - 1), count - order, torch.zeros_like(order))
+    index = rank.argmax(dim=1)
+    return Viewpoints(
+        first=first,
+        second=_take(candidates, index),
+        overlap=seen.gather(1, index[:, None])[:, 0],
+        median_depth=median_depth,
+        certain=index == count - 1,
+    )
+
+
+def grid_pixels(image_size: tuple[int, int], like: Tensor) -> Float[Tensor, "1 N 2"]:
+    """Pixels spread evenly over the image, row by row."""
+    height, width = image_size
+    rows, columns = GRID
+    y = (torch.arange(rows, device=like.device, dtype=like.dtype) + 0.5) * (height / rows) - 0.5
+    x = (torch.arange(columns, device=like.device, dtype=like.dtype) + 0.5) * (width / columns) - 0.5
+    return torch.stack(torch.broadcast_tensors(x[None], y[:, None]), dim=-1).reshape(1, -1, 2)
+
+
+def overlap(solids: Solids, one: Cameras, two: Cameras, image_size: tuple[int, int]) -> Float[Tensor, "*B"]:
+    """The smaller share of the two views' rays whose ends the other camera sees, in its image and not occluded."""
+    shape = one.centre.shape[:-1]
+    seen = torch.minimum(_share_seen(solids, one, two, image_size), _share_seen(solids, two, one, image_size))
+    return seen.reshape(shape)
+
+
+def _share_seen(solids: Solids, one: Cameras, two: Cameras, image_size: tuple[int, int]) -> Float[Tensor, "V"]:
+    one, two = _flat(one), _flat(two)
+    pixels = grid_pixels(image_size, one.centre)
+    depth = cast(local_rays(_flat_solids(solids), one), pixels[..., 0], pixels[..., 1])[0]
+    return visible(solids, two, back_project(one, pixels, depth), image_size).to(depth.dtype).mean(dim=-1)
+
+
+def visible(
+    solids: Solids, cameras: Cameras, X: Float[Tensor, "V N 3"], image_size: tuple[int, int]
+) -> Bool[Tensor, "V N"]:
+    """Whether cameras see points on surfaces: inside the image, with nothing in front."""
+    height, width = image_size
+    xy, expected = project(cameras, X)
+    x, y = xy.unbind(dim=-1)
+    inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5) & (expected > 0)
+    x, y = x.clamp(-0.5, width - 0.5), y.clamp(-0.5, height - 0.5)
+    met = cast(local_rays(_flat_solids(solids), cameras), x, y)[0]
+    return inside & ((met - expected).abs() < SAME_DEPTH * expected)
+
+
+def _choose_first(scenes: Scenes, layout: Layout, options: SceneOptions, u: Uniforms) -> Cameras:
+    """The candidate that stands free and sees most: foreground, depths, and no side of one thing only."""
+    J = FIRST_CANDIDATES
+
+    def inside(low: Float[Tensor, "B 3"], high: Float[Tensor, "B 3"]) -> Float[Tensor, "B J 3"]:
+        return torch.lerp(low[:, None].expand(-1, J, -1), high[:, None].expand(-1, J, -1), u.between(0.0, 1.0, J, 3))
+
+    centre = inside(layout.camera_low, layout.camera_high)
+    target = inside(layout.target_low, layout.target_high)
+    view = u.between(math.radians(options.field_of_view_deg[0]), math.radians(options.field_of_view_deg[1]), J)
+    focal = options.image_size[1] / 2 / torch.tan(view / 2)
+    roll = math.radians(options.roll_deg) / 2 * u.between(-1.0, 1.0, J)
+    candidates = Cameras(intrinsics(focal, options.image_size), looking_at(centre, target, roll), centre)
+
+    solids, flat = _flat_solids(_repeat(scenes.solids, J)), _flat(candidates)
+    grid = grid_pixels(options.image_size, centre)
+    depth, solid = cast(local_rays(solids, flat), grid[..., 0], grid[..., 1])
+    median = _median(depth)
+    room = torch.minimum(clearance(solids, flat.centre) / CLEARANCE, depth.amin(dim=-1) / NEAREST) / median
+    shares = (solid[..., None] == torch.arange(NUM_SOLIDS, device=solid.device)).to(depth.dtype).mean(dim=1)
+    foreground = 1 - shares[:, 0]
+    largest = shares[:, 1:].amax(dim=-1)
+    several = 1 - (shares * shares).sum(dim=-1)
+    score = 10 * room.clamp(max=1) + foreground.clamp(max=0.6) + several - 2 * (largest - 0.4).clamp(min=0)
+    return _take(candidates, score.reshape(-1, J).argmax(dim=1))
+
+
+def second_candidates(first: Cameras, median_depth: Float[Tensor, "B"], options: SceneOptions, u: Uniforms) -> Cameras:
+    """Second cameras (B, J): moved mostly sideways, turned to the middle of the first view; the last barely moved."""
+    J = SECOND_CANDIDATES
+    drawn = (J, 3)
+    direction = u.between(-1.0, 1.0, *drawn) * _vector(first.centre, 1.0, 0.45, 0.6)
+    direction = torch.nn.functional.normalize(direction + 1e-4, dim=-1)
+    scale = median_depth[:, None]
+    share = u.between(*options.baseline, J)
+    certain = (torch.arange(J, device=share.device) == J - 1).to(share.dtype)
+    share = torch.lerp(share, share.new_full((), min(CERTAIN_BASELINE, options.baseline[0])).expand_as(share), certain)
+    drawn_part = 1 - certain
+    to_world = first.R.mT[:, None]
+    centre = first.centre[:, None] + apply(to_world, direction * (share * scale)[..., None])
+
+    # The point in the middle of the first view, off by the drawn angles as the second camera sees them.
+    look = math.tan(math.radians(options.look_deg)) * u.between(-1.0, 1.0, J, 2)
+    ahead = u.between(0.8, 1.3, J)
+    offset = torch.stack((look[..., 0], look[..., 1] / 2, torch.zeros_like(ahead)), dim=-1)
+    middle = torch.lerp(ahead, torch.ones_like(ahead), certain)[..., None] * _vector(first.centre, 0.0, 0.0, 1.0)
+    target = first.centre[:, None] + apply(to_world, (middle + offset * drawn_part[..., None]) * scale[..., None])
+
+    roll = math.radians(options.roll_deg) * u.between(-1.0, 1.0, J) * drawn_part
+    ratio = torch.exp(math.log(options.focal_ratio) * u.between(-1.0, 1.0, J) * drawn_part)
+    focal = first.K[:, 0, 0, None] * ratio
+    return Cameras(
+        intrinsics(focal, options.image_size), looking_at(centre, target, _roll(first)[:, None] + roll), centre
+    )
+
+
+def _roll(cameras: Cameras) -> Float[Tensor, "B"]:
+    """The angle by which ``looking_at`` has turned the cameras about their axis."""
+    return torch.atan2(-cameras.R[:, 0, 2], -cameras.R[:, 1, 2])
+
+
+def _vector(like: Tensor, x: float, y: float, z: float) -> Float[Tensor, "3"]:
+    return torch.stack([like.new_full((), value) for value in (x, y, z)])
+
+
+def _is_free(
+    solids: Solids, candidates: Cameras, grid: Float[Tensor, "1 N 2"], median_depth: Float[Tensor, "B 1"]
+) -> Bool[Tensor, "B J"]:
+    shape = candidates.centre.shape[:-1]
+    flat = _flat(candidates)
+    depth = cast(local_rays(_flat_solids(solids), flat), grid[..., 0], grid[..., 1])[0]
+    nearest = depth.amin(dim=-1).reshape(shape)
+    room = clearance(_flat_solids(solids), flat.centre).reshape(shape)
+    return (room > CLEARANCE * median_depth) & (nearest > NEAREST / 2 * median_depth)
+
+
+def _median(depth: Float[Tensor, "V N"]) -> Float[Tensor, "V"]:
+    return depth.sort(dim=-1).values[:, depth.shape[-1] // 2]
+
+
+def _take(cameras: Cameras, index: Int[Tensor, "B"]) -> Cameras:
+    """Camera ``index[b]`` of row b."""
+
+    def taken(value: Tensor) -> Tensor:
+        place = index.reshape(-1, *([1] * (value.ndim - 1))).expand(-1, 1, *value.shape[2:])
+        return value.gather(1, place)[:, 0]
+
+    return Cameras(taken(cameras.K), taken(cameras.R), taken(cameras.centre))
+
+
+def _repeat(solids: Solids, count: int) -> Solids:
+    def repeated(value: Tensor) -> Tensor:
+        return value[:, None].expand(-1, count, *value.shape[1:])
+
+    return Solids(repeated(solids.centre), repeated(solids.half), repeated(solids.axes), repeated(solids.closed))
+
+
+def _repeat_cameras(cameras: Cameras, count: int) -> Cameras:
+    K, R, centre = cameras.K[:, None], cameras.R[:, None], cameras.centre[:, None]
+    return Cameras(K.expand(-1, count, -1, -1), R.expand(-1, count, -1, -1), centre.expand(-1, count, -1))
+
+
+def _flat(cameras: Cameras) -> Cameras:
+    return Cameras(cameras.K.reshape(-1, 3, 3), cameras.R.reshape(-1, 3, 3), cameras.centre.reshape(-1, 3))
+
+
+def _flat_solids(solids: Solids) -> Solids:
+    n = solids.centre.shape[-2]
+    return Solids(
+        solids.centre.reshape(-1, n, 3),
+        solids.half.reshape(-1, n, 3),
+        solids.axes.reshape(-1, n, 3, 3),
+        solids.closed.reshape(-1, n),
+    )
