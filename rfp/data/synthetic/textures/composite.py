@@ -28,8 +28,9 @@ def posters(sources: Float[Tensor, "sources count 3 size size"], draws: Draws) -
         texels = lattice.cell_size * size
         inside = ((0.25 + 0.22 * extent - place.local.abs()) * texels).amin(1, keepdim=True)
         local = lattice.in_texture(place.local)
-        local = torch.where(turn < 0.3, torch.cat([local[:, 1:], -local[:, :1]], 1), local)
-        x, y = (local * (0.6 + 0.4 * lightness) + offset).frac().abs().split(1, 1)
+        turned = (turn < 0.3).float().expand_as(local)
+        local = torch.lerp(local, torch.cat([local[:, 1:], -local[:, :1]], 1), turned)
+        x, y = (local * (0.6 + 0.4 * lightness) + offset).remainder(1).split(1, 1)
         column = ((source * num_sources).floor() + x) / num_sources
         grid = torch.cat([column, y], 1).movedim(1, -1) * 2 - 1
         cut = F.grid_sample(side_by_side, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rfp.data.synthetic.textures.draws import Draws
 from rfp.data.synthetic.textures.finish import paint
-from rfp.data.synthetic.textures.lattice import Cells, Lattice, draw_lattice, draw_table, look_up
+from rfp.data.synthetic.textures.lattice import TABLE, Cells, Lattice, draw_lattice, draw_table, look_up
 from rfp.data.synthetic.textures.noise import bent_grid, spectral_noise, texel_grid
 from rfp.data.synthetic.textures.palette import draw_palette, pick, single_colour
 
@@ -17,44 +17,51 @@ def shapes(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size s
     """Polygons, bars, rings and discs of all scales over each other, and wires across the whole."""
     palette = draw_palette(count, 12, draws)
     xy = texel_grid(size, draws)
-    wide, narrow = spectral_noise(count, 2, size, draws, slope=draws.uniform(count, low=1.2, high=1.8)).split(1, 1)
+    wide, rough = spectral_noise(count, 2, size, draws, slope=draws.uniform(count, low=1.2, high=1.8)).split(1, 1)
     image = palette[:, :, :1, None] * (1 + 0.2 * wide)
-    for cells in ((1.5, 3.0), (2.0, 4.0), (5.0, 9.0), (3.0, 6.0), (10.0, 22.0)):
+    surface = 1 + draws.uniform(count, 1, 1, 1, low=0.0, high=0.15) * rough
+    for cells in ((1.5, 3.0), (2.0, 4.0), (6.0, 10.0), (3.0, 6.0), (11.0, 24.0)):
         lattice = draw_lattice(count, draws, cells=cells)
         place = lattice.cells(lattice.coordinates(xy))
-        outside, along, colour, chance = _polygon(lattice, place, palette, size, draws)
-        # Shapes keep to patches: photographs have empty ground between crowded places.
-        present = (chance < 0.55 + 0.3 * narrow).float()
-        shading = 1 + 0.5 * along + draws.uniform(count, 1, 1, 1, low=0.0, high=0.15) * wide
-        image = paint(image, colour * shading, present * (0.5 - outside).clamp(0, 1))
+        outside, along, colour = _polygon(lattice, place, palette, size, draws)
+        image = paint(image, colour * (surface + 0.5 * along), (0.5 - outside).clamp(0, 1))
     return _wires(image, xy, draws)
 
 
 def _polygon(
     lattice: Lattice, place: Cells, palette: Float[Tensor, "count 3 colours"], size: int, draws: Draws
-) -> tuple[Float[Tensor, "count 1 h w"], ...]:
-    """One shape in each cell: distance outside it in texels, place along it, colour and a uniform number."""
-    count = palette.shape[0]
-    draw_x, draw_y, turn, long, short, kind, chance, choice = draw_table(count, 8, draws).split(1, 1)
+) -> tuple[Float[Tensor, "count 1 h w"], Float[Tensor, "count 1 h w"], Float[Tensor, "count 3 h w"]]:
+    """One shape in some cells: distance outside it in texels, place along it, and its colour.
+
+    A shape is a rectangle, perhaps with round corners (bars, pills, discs), cut by a slanted line, or an outline.
+    """
+    draw_x, draw_y, turn, long, short, kind, cut, choice = draw_table(palette.shape[0], 8, draws).split(1, 1)
     angle = 2 * math.pi * turn
-    # Bars and boxes reach the borders of their cell; those that are shorter than it lie anywhere in it.
-    long = 0.18 + 0.3 * long
+    long = 0.18 + 0.28 * long
     short = torch.minimum(0.02 + 0.4 * short**2, long)
-    reach = torch.sqrt(long**2 + short**2)
-    free = (0.5 - reach).clamp_min(0)
-    centre = torch.cat([draw_x - 0.5, draw_y - 0.5], 1) * 2 * free
-    table = torch.cat([centre, angle.cos(), angle.sin(), long, short, kind, chance, pick(palette, choice)], 1)
-    table = look_up(table, place.label)
-    centre, cosine, sine, long, short, kind, chance = table[:, :8].split([2, 1, 1, 1, 1, 1, 1], 1)
+    round_corners = (kind > 0.7).float()
+    long = torch.where(kind > 0.85, short, long)
+    radius = round_corners * short * 0.999
+    # Long shapes reach the borders of their cell; shorter ones lie anywhere in it.
+    centre = torch.cat([draw_x - 0.5, draw_y - 0.5], 1) * 2 * (0.5 - torch.sqrt(long**2 + short**2)).clamp_min(0)
+    cut = torch.where(cut < 0.4, (2 * cut - 0.2) * short, 1.0)
+    stroke = torch.where((kind * 7) % 1 < 0.2, 0.15 * short, 1.0)
+    # Shapes keep to patches: photographs have empty ground between crowded places.
+    crowd = spectral_noise(palette.shape[0], 1, TABLE, draws, slope=draws.constant(palette.shape[0], value=1.5))
+    long = torch.where(crowd.flatten(2) > -0.6, long, -2.0)
+    table = [centre, angle.cos(), angle.sin(), long - radius, short - radius, radius, cut, stroke]
+    table = look_up(torch.cat([*table, pick(palette, choice)], 1), place.label)
+    centre, cosine, sine, long, short, radius, cut, stroke, colour = table.split([2, 1, 1, 1, 1, 1, 1, 1, 3], 1)
+
     side = lattice.cell_size.amin(1, keepdim=True)
     x, y = ((place.local - centre) * (lattice.cell_size / side)).split(1, 1)
     x, y = cosine * x + sine * y, cosine * y - sine * x
-    box = torch.maximum(x.abs() - long, y.abs() - short)
-    cut = torch.maximum(box, 0.8 * x + 0.6 * y - 0.6 * short)
-    ring = (torch.sqrt(x * x + y * y) - 0.75 * long).abs() - 0.3 * short
-    disc = torch.sqrt(x * x + y * y) - short
-    outside = torch.where(kind < 0.4, box, torch.where(kind < 0.75, cut, torch.where(kind < 0.9, disc, ring)))
-    return outside * (side * size), x, table[:, 8:], chance
+    over_x, over_y = x.abs() - long, y.abs() - short
+    beyond = torch.sqrt(over_x.clamp_min(0) ** 2 + over_y.clamp_min(0) ** 2)
+    outside = beyond + torch.maximum(over_x, over_y).clamp_max(0) - radius
+    outside = torch.maximum(outside, 0.8 * x + 0.6 * y - cut)
+    outside = (outside + stroke).abs() - stroke
+    return outside * (side * size), x, colour
 
 
 def _wires(
@@ -82,8 +89,9 @@ def fabric(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size s
     # Each patch reads its stripes at another place of one long list.
     stripe_width = draws.log_uniform(count, 1, 1, 1, low=5.0, high=40.0)
     entries = 512
-    stripe = ((place.local + 0.5) * texels / stripe_width + entries * patch[:, :2]).long() & (entries - 1)
-    stripes = draws.uniform(count, 2, entries).gather(2, stripe.flatten(2)).unflatten(2, (size, size))
+    stripe = (((place.local + 0.5) * texels / stripe_width + entries * patch[:, :2]) % entries).floor()
+    colours = draws.uniform(count, 1, entries)
+    stripes = torch.cat([look_up(colours, direction) for direction in stripe.split(1, 1)], 1)
     palette = draw_palette(count, 5, draws)
     weft, warp = (pick(palette, value * 0.6 + 0.4 * patch[:, 2:3]) for value in stripes.split(1, 1))
     thread_texels = draws.log_uniform(count, 1, 1, 1, low=2.5, high=6.0)

@@ -32,3 +32,7 @@ class Draws:
     def chance(self, *shape: int, probability: float) -> Float[Tensor, "..."]:
         """1 with the probability, else 0."""
         return (self.uniform(*shape) < probability).float()
+
+    def constant(self, *shape: int, value: float) -> Float[Tensor, "..."]:
+        """No draw at all, where one is expected."""
+        return torch.full(shape, value, device=self.device)

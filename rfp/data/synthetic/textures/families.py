@@ -53,7 +53,7 @@ TRAINING_FAMILIES: tuple[str, ...] = tuple(_TRAINING)
 HELD_OUT_FAMILIES: tuple[str, ...] = tuple(_HELD_OUT)
 FAMILIES: tuple[str, ...] = TRAINING_FAMILIES + HELD_OUT_FAMILIES
 
-CHUNK = 8
+CHUNK = 4
 """Textures of a family made at once: about 100 MB at 256 texels a side, however many are asked for."""
 
 

@@ -97,7 +97,7 @@ def facade(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size s
     pane = pane_place.floor()
     bar = ((0.5 - (pane_place - pane - 0.5).abs()) * texels * half * 2 / bars).amin(1, keepdim=True)
     pane_seed = (light * 4096).floor() + 61 * pane[:, :1] + 17 * pane[:, 1:]
-    pane_light = look_up(draw_table(count, 1, draws), pane_seed.long() & 4095)
+    pane_light = look_up(draws.uniform(count, 1, 4096), pane_seed.remainder(4096))
     glass = pick(draw_palette(count, 6, draws), (light + 0.35 * (pane_light - 0.5)).clamp(0, 0.999))
     # A reflection of the sky and of what stands opposite, and blinds let down by some part.
     glass = glass * (1 + 0.4 * local[:, 1:] + 0.25 * rough)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from rfp.data.synthetic.textures.draws import Draws
 
-TABLE = 64
-"""Side of the tables of random numbers, a power of two: lattices finer than this share some of them."""
+TABLE = 48
+"""Side of the tables of random numbers: lattices with more cells a side than this share some of them."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Cells:
     """The texel in its cell, from the cell's centre, in [-½, ½)."""
     corner: Float[Tensor, "count 2 h w"]
     """⌊c⌋, whole numbers."""
-    label: Int[Tensor, "count 1 h w"]
-    """The cell's entry in tables of random numbers."""
+    label: Float[Tensor, "count 1 h w"]
+    """The cell's entry in tables of random numbers: a whole number."""
 
 
 @dataclass(frozen=True)
@@ -68,23 +68,29 @@ class Lattice:
         return Cells(c - corner - 0.5, corner, table_label(self.table_place(corner)))
 
     def table_place(self, corner: Float[Tensor, "count 2 h w"]) -> Float[Tensor, "count 2 h w"]:
-        """Where the table is read for the cells with these corners, in entries, before wrapping."""
-        # The third of an entry keeps the places of round lattices off the entries' borders, where rounding decides.
-        return self.in_texture(corner + 0.5) * TABLE + 1 / 3
+        """Where the table is read for the cells with these corners, in sides of the texture, before wrapping."""
+        # The third of an entry keeps the places of round lattices off the entries' borders, where rounding decides;
+        # four turns keep the places positive.
+        centre = self.inverse.sum(-1)[..., None, None] * 0.5 + (4 + 1 / (3 * TABLE))
+        return _times(self.inverse, corner) + centre
 
 
-def table_label(place: Float[Tensor, "count 2 h w"]) -> Int[Tensor, "count 1 h w"]:
-    """The entry of a flattened table at a place, wrapped."""
-    wrapped = place.floor().long() & (TABLE - 1)
-    return wrapped[:, 1:] * TABLE + wrapped[:, :1]
+def table_label(place: Float[Tensor, "count 2 h w"]) -> Float[Tensor, "count 1 h w"]:
+    """The entry of a flattened table at a place, wrapped; a float, exact, because it is cheap to compute with."""
+    entry = (place.frac() * TABLE).floor()
+    return entry[:, 1:] * TABLE + entry[:, :1]
 
 
 def look_up(
-    table: Float[Tensor, "count channels entries"], label: Int[Tensor, "count 1 h w"]
+    table: Float[Tensor, "count channels entries"], label: Float[Tensor, "count 1 h w"]
 ) -> Float[Tensor, "count channels h w"]:
-    """The numbers that a table holds for each texel's cell."""
-    index = label.flatten(2).expand(-1, table.shape[1], -1)
-    return table.gather(2, index).unflatten(2, label.shape[-2:])
+    """The numbers that a table holds for each texel's label."""
+    count, channels, entries = table.shape
+    # One index for all channels, with the textures side by side: 2 to 4 times as fast as gather on a CPU.
+    side_by_side = table.movedim(0, 1).reshape(channels, count * entries)
+    first = torch.arange(count, device=table.device, dtype=torch.int32)[:, None] * entries
+    index = (label.flatten(1).int() + first).flatten()
+    return side_by_side.index_select(1, index).view(channels, count, *label.shape[2:]).movedim(0, 1)
 
 
 def draw_table(count: int, channels: int, draws: Draws) -> Float[Tensor, "count channels entries"]:
@@ -134,7 +140,7 @@ class Voronoi:
     """Distance to the nearest seed."""
     border: Float[Tensor, "count 1 h w"]
     """Difference between the second distance and the first: 0 on the borders."""
-    label: Int[Tensor, "count 1 h w"]
+    label: Float[Tensor, "count 1 h w"]
     """The cell's entry in tables of random numbers."""
 
 
@@ -146,16 +152,16 @@ def voronoi(lattice: Lattice, xy: Float[Tensor, "n 2 h w"], jitter: Float[Tensor
     # Squared lengths in the texture of differences in cell coordinates: vᵀ (M⁻ᵀ M⁻¹) v.
     (a, b), (_, d) = (row.unbind(-1) for row in (lattice.inverse.mT @ lattice.inverse).unbind(-2))
     a, b, d = (value[:, None, None, None] for value in (a, 2 * b, d))
-    steps = lattice.inverse[..., None, None] * TABLE
+    steps = lattice.inverse[..., None, None]
     nearest = torch.full_like(inside[:, :1], 4.0)
-    second, label = nearest, torch.zeros_like(nearest, dtype=torch.int64)
+    second, label = nearest, torch.zeros_like(nearest)
     for dx, dy in itertools.product((-1, 0, 1), repeat=2):
         candidate = table_label(place + (dx * steps[:, :, 0] + dy * steps[:, :, 1]))
         x, y = (look_up(jitter, candidate) - inside).split(1, 1)
         x, y = x + dx, y + dy
         distance = (a * x + b * y) * x + d * (y * y)
         second = torch.minimum(second, torch.maximum(nearest, distance))
-        label = torch.where(distance < nearest, candidate, label)
+        label = torch.lerp(label, candidate, (distance < nearest).float())
         nearest = torch.minimum(nearest, distance)
     nearest = nearest.sqrt()
     return Voronoi(nearest, second.sqrt() - nearest, label)

@@ -34,9 +34,9 @@ def letters(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size 
     paper, ink, bare, turn, rows, bold, margin, seed = table.split([3, 3, 1, 1, 1, 1, 1, 1], 1)
 
     local, block = place.local * lattice.cell_size * size, (lattice.cell_size * size).expand(-1, -1, size, size)
-    turned = turn < 0.3
-    local = torch.where(turned, torch.cat([local[:, 1:], -local[:, :1]], 1), local)
-    block = torch.where(turned, block.flip(1), block)
+    turned = (turn < 0.3).float()
+    local = torch.lerp(local, torch.cat([local[:, 1:], -local[:, :1]], 1), turned.expand_as(local))
+    block = torch.lerp(block, block.flip(1), turned.expand_as(local))
     block = block - (0.03 + 0.12 * margin) * block.amin(1, keepdim=True)
     ink_cover = _lines_of_text(local, block, rows, bold, seed, draws)
 
@@ -79,7 +79,7 @@ def _lines_of_text(
 
     # The letter at (row, column) of this block: a random entry, another one for every place and block.
     entries = 4096
-    entry = ((seed * entries).floor() + 131 * row + 17 * column).long() & (entries - 1)
+    entry = ((seed * entries).floor() + 131 * row + 17 * column).remainder(entries)
     letter = look_up(draws.uniform(count, 1, entries), entry) * (LETTERS * 1.15)
     written = inside & (letter < LETTERS)
     letter = letter.floor().clamp(0, LETTERS - 1)

@@ -1,10 +1,12 @@
 """Colours as photographs have them: muted, mostly between warm and cool, one mood a texture."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from rfp.data.synthetic.textures.draws import Draws
+from rfp.data.synthetic.textures.lattice import look_up
 
 
 def draw_palette(count: int, colours: int, draws: Draws, *, spread: float = 1.0) -> Float[Tensor, "count 3 colours"]:
@@ -35,19 +37,17 @@ def single_colour(count: int, draws: Draws) -> Float[Tensor, "count 3 1 1"]:
     return draw_palette(count, 1, draws)[..., None]
 
 
-def pick(
-    palette: Float[Tensor, "count 3 colours"], choice: Float[Tensor, "count 1 *places"]
-) -> Float[Tensor, "count 3 *places"]:
-    """The palette's colour at each place; ``choice`` in [0, 1) runs over the palette."""
+def pick(palette: Float[Tensor, "count 3 colours"], choice: Float[Tensor, "count 1 *places"]) -> Tensor:
+    """The palette's colour at each place, (count, 3, *places); ``choice`` in [0, 1) runs over the palette."""
     colours = palette.shape[2]
-    index = (choice * colours).long().clamp(0, colours - 1).flatten(2).expand(-1, 3, -1)
-    return palette.gather(2, index).unflatten(2, choice.shape[2:])
+    label = (choice * colours).floor().clamp(0, colours - 1)
+    return look_up(palette, label.flatten(2)[:, :, None])[:, :, 0].unflatten(2, choice.shape[2:])
 
 
 def blend(
     palette: Float[Tensor, "count 3 colours"], position: Float[Tensor, "count 1 h w"]
 ) -> Float[Tensor, "count 3 h w"]:
     """Colours along the palette without steps; ``position`` in [0, 1] runs from the first to the last."""
-    # A ramp of 256 colours, looked up: one gather where interpolating in place needs two.
-    ramp = torch.nn.functional.interpolate(palette, size=256, mode="linear", align_corners=True)
+    # A ramp of 256 colours, looked up once where interpolating in place would read two.
+    ramp = F.interpolate(palette, size=256, mode="linear", align_corners=True)
     return pick(ramp, position)
