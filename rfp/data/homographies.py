@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from kornia.geometry.linalg import transform_points
-from kornia.utils import create_meshgrid
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
@@ -113,10 +111,10 @@ def homography_pairs_on_noise(
 def _homographies(
     uniforms: Float[Tensor, "B 2 8"], source_size: tuple[int, int], options: HomographyOptions
 ) -> tuple[Float[Tensor, "B 2 3 3"], Float[Tensor, "B 2 3 3"]]:
-    """(source → view, view → source) in pixels: H = K_view [r1 r2 (0, 0, f)ᵀ] S, the inverse being its adjugate.
+    """(source → view, view → source) in pixels: H = K_view [r1 r2 (0, 0, f)ᵀ] S, with its inverse.
 
     The plane z = 0 carries the source at one pixel a unit, S moves its chosen centre to the origin and scales, R tilts
-    and rolls it before a camera at the distance f. So a view that is neither tilted nor scaled shows it at its own scale.
+    and rolls it before a camera at the distance f. So a view that is neither tilted nor scaled shows it as it is.
     """
     height, width = options.image_size
     focal = options.focal * max(height, width)
@@ -143,7 +141,7 @@ def _homographies(
     )
     to_view = camera @ torch.stack([rotation[..., 0], rotation[..., 1], last], dim=-1) @ place
     to_view = to_view / focal
-    return to_view, _adjugate(to_view)
+    return to_view, _inverse(to_view)
 
 
 def _centres(uniforms: Tensor, source_size: tuple[int, int], options: HomographyOptions) -> Float[Tensor, "B 2 2"]:
@@ -163,15 +161,17 @@ def _view(
 ) -> tuple[Float[Tensor, "B 3 h w"], Bool[Tensor, "B h w"]]:
     """What the camera sees of each source, and where that is inside it."""
     (height, width), k = options.image_size, options.supersampling
-    grid = create_meshgrid(height * k, width * k, normalized_coordinates=False, device=sources.device)
-    pixels = (grid.to(sources.dtype) + 0.5) / k - 0.5  # the centres of the parts of each pixel
-    points = transform_points(to_source, pixels.flatten(1, 2).expand(len(sources), -1, -1))
-    points = points.unflatten(1, (height * k, width * k))
+    # the centres of the parts of each pixel; rows and columns stay apart, their sums are the points
+    y, x = ((torch.arange(n * k, device=sources.device, dtype=sources.dtype) + 0.5) / k - 0.5 for n in (height, width))
+    along_x, along_y, constant = to_source[:, None, None].unbind(dim=-1)
+    moved = [along_x[..., i] * x + (along_y[..., i] * y[:, None] + constant[..., i]) for i in range(3)]
+    in_front = moved[2] > 1e-6  # w is 1 in the middle of the view and negative beyond the horizon of the plane
+    w = torch.where(in_front, moved[2], 1.0)
     # align_corners=False: -1 and 1 are the outer edges of the outermost pixels
-    x, y = points.unbind(dim=-1)
-    sampling = torch.stack([(2 * x + 1) / sources.shape[-1] - 1, (2 * y + 1) / sources.shape[-2] - 1], dim=-1)
-    image = grid_sample(sources, sampling, mode="bilinear", padding_mode="zeros", align_corners=False)
-    inside = (sampling.abs() < 1).all(dim=-1)[:, None].to(sources.dtype)
+    size = (sources.shape[-1], sources.shape[-2])
+    sampling = [torch.where(in_front, (2 * moved[i] / w + 1) / size[i] - 1, -2.0) for i in (0, 1)]
+    image = grid_sample(sources, torch.stack(sampling, dim=-1), padding_mode="zeros", align_corners=False)
+    inside = ((sampling[0].abs() < 1) & (sampling[1].abs() < 1))[:, None].to(sources.dtype)
     return avg_pool2d(image, k), (avg_pool2d(inside, k) > 0.999)[:, 0]
 
 
@@ -179,9 +179,8 @@ def _matrix(rows: list[list[Tensor]]) -> Float[Tensor, "*B 3 3"]:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-def _adjugate(matrix: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3 3"]:
-    """The inverse up to scale, its last entry made 1: torch's inverse waits for the device."""
+def _inverse(matrix: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3 3"]:
+    """The adjugate over the determinant: torch's inverse waits for the device."""
     first, second, third = matrix.unbind(dim=-1)
     rows = [torch.linalg.cross(a, b) for a, b in ((second, third), (third, first), (first, second))]
-    inverse = torch.stack(rows, dim=-2)
-    return inverse / inverse[..., 2:, 2:]
+    return torch.stack(rows, dim=-2) / (first * rows[0]).sum(dim=-1)[..., None, None]

@@ -154,7 +154,8 @@ def load_network(name_or_path: str | os.PathLike[str]) -> Tiny | Aliked | Disk:
     if name not in network_names():
         raise InputError(
             f"{path} holds weights of {name or 'an unnamed network'}, which rfp cannot build by itself "
-            f"(it knows {', '.join(network_names())}); build your network and call rfp.models.load_weights(network, path)"
+            f"(it knows {', '.join(network_names())}); build your network and call "
+            "rfp.models.load_weights(network, path)"
         )
     build = _SHIPPED[name] if name in _SHIPPED else _PRETRAINED[name].build
     return load_weights(build(), path).eval()

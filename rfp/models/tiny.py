@@ -1,4 +1,4 @@
-"""rfp's own small network: a stride-2 stem, a pyramid down to 1/16, one map of descriptors and a heat map for each pixel."""
+"""rfp's own small network: a stride-2 stem, a pyramid down to 1/16, a map of descriptors and heat for each pixel."""
 
 import copy
 
