@@ -229,7 +229,7 @@ def pretraining_loss(
 
 def extract(network: Tiny, images: Float[Tensor, "b 3 h w"]) -> DenseFeatures:
     """The network's maps, on a GPU computed in bfloat16; in float32 for the losses."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
+    with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda):
         features = network.extract(images)
     return DenseFeatures(log_heat=features.log_heat.float(), feature_map=features.feature_map.float())
 
