@@ -140,8 +140,8 @@ def load_sources(options: Options, generator: torch.Generator) -> Tensor:
     size, sources = options.source_size, []
     if options.photographs is not None:
         draw = torch.Generator().manual_seed(options.seed)
-        crops = load_photographs(options.photographs, size=size, crops=options.crops, largest_scale=1.8, generator=draw)
-        sources.append((crops * 255).round().to(torch.uint8).to(options.device))
+        crops = {"size": size, "crops": options.crops, "largest_scale": 1.8, "dtype": torch.uint8}
+        sources.append(load_photographs(options.photographs, **crops, generator=draw).to(options.device))
     for start in range(0, options.textures, 32):
         count = min(32, options.textures - start)
         textures = draw_textures(count, size=size, generator=generator)

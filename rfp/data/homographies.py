@@ -37,6 +37,8 @@ class HomographyOptions:
             raise InputError(f"expected tilt_deg from 0 to below 80, got {self.tilt_deg}")
         if self.scale < 1:
             raise InputError(f"expected scale of at least 1, got {self.scale}")
+        if self.focal <= 0:
+            raise InputError(f"expected focal above 0, got {self.focal}; 1.2 is usual")
         if self.supersampling < 1:
             raise InputError(f"expected supersampling of at least 1, got {self.supersampling}")
 
@@ -69,7 +71,7 @@ def draw_homography_pairs(
         generator: On the device of the sources.
 
     Raises:
-        InputError: no sources, or not images.
+        InputError: no sources, not images, or no pairs to draw.
 
     Example:
         >>> sources = torch.rand(2, 3, 96, 96)
@@ -81,6 +83,10 @@ def draw_homography_pairs(
     options = HomographyOptions() if options is None else options
     if sources.ndim != 4 or sources.shape[0] == 0 or sources.shape[1] != 3:
         raise InputError(f"expected sources of shape (n, 3, s, s) with n of at least 1, got {tuple(sources.shape)}")
+    if not (sources.is_floating_point() or sources.dtype == torch.uint8):
+        raise InputError(f"expected sources in [0, 1] or of uint8, got {sources.dtype}; convert them")
+    if count < 1:
+        raise InputError(f"expected at least 1 pair to draw, got {count}")
     source = torch.randint(sources.shape[0], (count,), generator=generator, device=generator.device)
     uniforms = torch.rand(count, 2, 8, generator=generator, device=generator.device)
     return homography_pairs_on_noise(sources, source.to(sources.device), uniforms.to(sources.device), options)
