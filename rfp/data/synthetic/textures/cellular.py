@@ -17,7 +17,7 @@ def mosaic(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size s
     """Cracked ground, flagstones, stained glass: Voronoi cells with joints, a colour and a slope for every cell."""
     xy = bent_grid(count, size, draws, largest=0.03)
     fine, rough = spectral_noise(count, 2, size, draws, slope=draws.uniform(count, low=1.0, high=1.5)).split(1, 1)
-    lattice = draw_lattice(count, draws, cells=(3.0, 28.0), aspect=(0.5, 2.0))
+    lattice = draw_lattice(count, draws, cells=(2.5, 22.0), aspect=(0.5, 2.0))
     tiling = voronoi(lattice, xy + 0.004 * torch.cat([fine, rough], 1), draw_table(count, 2, draws))
     choice, lightness, slope_x, slope_y = draw_table(count, 4, draws).split(1, 1)
     palette = draw_palette(count, 8, draws, spread=0.8)
@@ -36,7 +36,7 @@ def mosaic(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size s
 def masonry(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size size"]:
     """Bricks, flagstones, tiles and planks: blocks of uneven colour and length with chipped edges, and mortar."""
     xy = bent_grid(count, size, draws, largest=0.01)
-    lattice = draw_lattice(count, draws, cells=(3.0, 16.0), aspect=(0.8, 5.0), tilt=0.5, even_rows=True)
+    lattice = draw_lattice(count, draws, cells=(3.0, 16.0), aspect=(0.8, 5.0), tilt=0.5, even=True)
     c = lattice.coordinates(xy)
     shift = 0.5 * draws.chance(count, 1, 1, 1, probability=0.7) * (c[:, 1:].floor() % 2)
     place = lattice.cells(torch.cat([c[:, :1] + shift, c[:, 1:]], 1))
@@ -70,7 +70,7 @@ def masonry(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size 
 def checker(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size size"]:
     """Checkers, grids and pixelled patterns, bent and uneven: every cell has its colour, lines run between some."""
     xy = bent_grid(count, size, draws, largest=0.05)
-    lattice = draw_lattice(count, draws, cells=(4.0, 24.0), aspect=(0.6, 1.7), tilt=0.7, even_rows=True)
+    lattice = draw_lattice(count, draws, cells=(4.0, 24.0), aspect=(0.6, 1.7), tilt=0.7, even=True)
     c = lattice.coordinates(xy)
     # The lines of the grid stand at uneven distances.
     c = c + draws.uniform(count, 1, 1, 1, low=0.0, high=0.2) * torch.sin(math.pi * c.flip(1))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rfp.data.synthetic.textures.draws import Draws
 from rfp.data.synthetic.textures.finish import paint
-from rfp.data.synthetic.textures.lattice import TABLE, Cells, Lattice, draw_lattice, draw_table, look_up
+from rfp.data.synthetic.textures.lattice import Cells, Lattice, draw_crowd, draw_lattice, draw_table, look_up
 from rfp.data.synthetic.textures.noise import bent_grid, spectral_noise, texel_grid
 from rfp.data.synthetic.textures.palette import draw_palette, pick, single_colour
 
@@ -47,8 +47,7 @@ def _polygon(
     cut = torch.where(cut < 0.4, (2 * cut - 0.2) * short, 1.0)
     stroke = torch.where((kind * 7) % 1 < 0.2, 0.15 * short, 1.0)
     # Shapes keep to patches: photographs have empty ground between crowded places.
-    crowd = spectral_noise(palette.shape[0], 1, TABLE, draws, slope=draws.constant(palette.shape[0], value=1.5))
-    long = torch.where(crowd.flatten(2) > -0.6, long, -2.0)
+    long = torch.where(draw_crowd(palette.shape[0], draws) > -0.6, long, -2.0)
     table = [centre, angle.cos(), angle.sin(), long - radius, short - radius, radius, cut, stroke]
     table = look_up(torch.cat([*table, pick(palette, choice)], 1), place.label)
     centre, cosine, sine, long, short, radius, cut, stroke, colour = table.split([2, 1, 1, 1, 1, 1, 1, 1, 3], 1)
@@ -87,7 +86,7 @@ def fabric(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size s
     patch = look_up(draw_table(count, 5, draws), place.label)
     texels = lattice.cell_size * size
     # Each patch reads its stripes at another place of one long list.
-    stripe_width = draws.log_uniform(count, 1, 1, 1, low=5.0, high=40.0)
+    stripe_width = draws.log_uniform(count, 1, 1, 1, low=6.0, high=50.0)
     entries = 512
     stripe = (((place.local + 0.5) * texels / stripe_width + entries * patch[:, :2]) % entries).floor()
     colours = draws.uniform(count, 1, entries)
@@ -96,9 +95,11 @@ def fabric(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size s
     weft, warp = (pick(palette, value * 0.6 + 0.4 * patch[:, 2:3]) for value in stripes.split(1, 1))
     thread_texels = draws.log_uniform(count, 1, 1, 1, low=2.5, high=6.0)
     thread = torch.sin(place.local * texels * (math.pi / thread_texels))
-    over = (thread[:, :1] * thread[:, 1:] * 2 + 2 * patch[:, 3:4] - 0.5).clamp(0, 1)
+    # In some patches one direction lies on top, in others both show.
+    coarse = draws.uniform(count, 1, 1, 1, low=0.0, high=0.8)
+    over = (coarse * thread[:, :1] * thread[:, 1:] + 2.4 * patch[:, 3:4] - 0.7).clamp(0, 1)
     worn, fine = spectral_noise(count, 2, size, draws, slope=draws.uniform(count, low=1.0, high=1.6)).split(1, 1)
-    relief = 1 + draws.uniform(count, 1, 1, 1, low=0.0, high=0.15) * thread.amax(1, keepdim=True)
+    relief = 1 + draws.uniform(count, 1, 1, 1, low=0.0, high=0.1) * thread.amax(1, keepdim=True)
     cloth = torch.lerp(weft, warp, over.expand_as(weft)) * relief * (1 + 0.15 * worn)
     seam = ((0.5 - place.local.abs()) * texels).amin(1, keepdim=True)
     stitched = (1.5 - (seam - 2.0).abs()).clamp(0, 1) * (thread.sum(1, keepdim=True) > 0)

@@ -15,6 +15,14 @@ def paint(
     return torch.lerp(canvas, colour.expand_as(canvas), coverage.expand_as(canvas))
 
 
+def soften(image: Float[Tensor, "count 3 size size"], draws: Draws) -> Float[Tensor, "count 3 size size"]:
+    """The image mixed with its mean over neighbours: cells meet without jagged borders, some textures are soft."""
+    weight = draws.uniform(image.shape[0], 1, 1, 1, low=0.15, high=0.3)
+    for axis in (-1, -2):
+        image = torch.lerp(image, image.roll(1, axis) + image.roll(-1, axis) - image, weight)
+    return image
+
+
 def weather(image: Float[Tensor, "count 3 size size"], draws: Draws) -> Float[Tensor, "count 3 size size"]:
     """The surface with stains, uneven light and grain."""
     count, size = image.shape[0], image.shape[-1]
@@ -24,14 +32,19 @@ def weather(image: Float[Tensor, "count 3 size size"], draws: Draws) -> Float[Te
     light = 1 + draws.uniform(count, 1, 1, 1, low=0.02, high=0.18) * light
     grain = spectral_noise(count, 1, size, draws, slope=draws.uniform(count, low=0.4, high=1.2))
     grain = draws.log_uniform(count, 1, 1, 1, low=0.005, high=0.035) * grain
-    return image * (light - stained * draws.uniform(count, 3, 1, 1, low=0.2, high=0.8)) + grain
+    absorbed = draws.uniform(count, 1, 1, 1, low=0.1, high=0.6) + draws.uniform(count, 3, 1, 1, high=0.2)
+    return image * (light - stained * absorbed) + grain
 
 
 def expose(image: Float[Tensor, "count 3 size size"], draws: Draws) -> Float[Tensor, "count 3 size size"]:
-    """The values brought to a mean and a contrast drawn for each texture, inside [0, 1]."""
+    """The values brought to a mean and a contrast drawn for each texture, inside [0, 1].
+
+    The gain is bounded: what has little contrast of its own is mostly grain, which should not be all that is seen.
+    """
     count = image.shape[0]
     mean = image.mean((1, 2, 3), keepdim=True)
     deviation = (image - mean).square().mean((1, 2, 3), keepdim=True).clamp_min(1e-8).sqrt()
     gain = draws.uniform(count, 1, 1, 1, low=0.13, high=0.24) / deviation
+    gain = gain.clamp_max(2.5)
     level = draws.uniform(count, 1, 1, 1, low=0.36, high=0.56)
     return (image * gain + (level - mean * gain)).clamp(0, 1)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rfp.data.synthetic.textures.draws import Draws
+from rfp.data.synthetic.textures.noise import spectral_noise
 
 TABLE = 48
 """Side of the tables of random numbers: lattices with more cells a side than this share some of them."""
@@ -69,9 +70,9 @@ class Lattice:
 
     def table_place(self, corner: Float[Tensor, "count 2 h w"]) -> Float[Tensor, "count 2 h w"]:
         """Where the table is read for the cells with these corners, in sides of the texture, before wrapping."""
-        # The third of an entry keeps the places of round lattices off the entries' borders, where rounding decides;
-        # four turns keep the places positive.
-        centre = self.inverse.sum(-1)[..., None, None] * 0.5 + (4 + 1 / (3 * TABLE))
+        # The golden share of an entry keeps centres, which are fractions, off the borders between entries, where
+        # rounding decides; four turns keep the places positive.
+        centre = self.inverse.sum(-1)[..., None, None] * 0.5 + (4 + 0.618 / TABLE)
         return _times(self.inverse, corner) + centre
 
 
@@ -98,6 +99,11 @@ def draw_table(count: int, channels: int, draws: Draws) -> Float[Tensor, "count 
     return draws.uniform(count, channels, TABLE * TABLE)
 
 
+def draw_crowd(count: int, draws: Draws) -> Float[Tensor, "count 1 entries"]:
+    """A table in which neighbouring cells are alike, zero mean and unit deviation: crowded places and empty ground."""
+    return spectral_noise(count, 1, TABLE, draws, slope=draws.constant(count, value=1.5)).flatten(2)
+
+
 def draw_lattice(
     count: int,
     draws: Draws,
@@ -105,7 +111,7 @@ def draw_lattice(
     cells: tuple[float, float],
     aspect: tuple[float, float] = (1.0, 1.0),
     tilt: float = 1.0,
-    even_rows: bool = False,
+    even: bool = False,
 ) -> Lattice:
     """A lattice for each texture.
 
@@ -113,18 +119,18 @@ def draw_lattice(
         cells: Range of the number of cells along one side of the texture.
         aspect: Range of width over height of a cell.
         tilt: Share of lattices at any angle; the others lie along the axes.
-        even_rows: Rows come in pairs, so that every second one can be shifted by half a cell.
+        even: Rows and columns come in pairs, so that every second one can be another.
     """
     number = draws.log_uniform(count, low=cells[0], high=cells[1])
     ratio = draws.log_uniform(count, low=aspect[0], high=aspect[1]).sqrt()
     turned = draws.chance(count, probability=tilt)
     quarter = (draws.uniform(count) * 4).floor()
     angle = (turned * draws.uniform(count, low=-0.5, high=0.5) + quarter) * (math.pi / 2)
-    step = 2 if even_rows else 1
+    step = 2 if even else 1
     # Vectors of length 1 and more turn by at most 30° when rounded, so that two normal ones never become parallel.
-    along = torch.stack([angle.cos(), angle.sin()], -1) * (number / ratio).clamp_min(1)[:, None]
+    along = torch.stack([angle.cos(), angle.sin()], -1) * (number / ratio / step).clamp_min(1)[:, None]
     across = torch.stack([-angle.sin(), angle.cos()], -1) * (number * ratio / step).clamp_min(1)[:, None]
-    return Lattice(torch.stack([along.round(), across.round() * step], 1), draws.uniform(count, 2))
+    return Lattice(step * torch.stack([along.round(), across.round()], 1), draws.uniform(count, 2))
 
 
 def _times(matrix: Float[Tensor, "count 2 2"], xy: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "count 2 h w"]:

@@ -22,17 +22,35 @@ def spectral_noise(
         slope: 1 looks like a photograph, 2 like clouds, 0 is white.
         stretch: Makes structures longer along x and y by these factors: grain of wood, brushed metal.
     """
-    # Frequencies in cycles a texture; indices instead of fftfreq, which divides and multiplies by the size again.
-    index = torch.arange(size, device=draws.device)
-    rows = torch.where(index < (size + 1) // 2, index, index - size)[:, None].float()
-    columns = index[None, : size // 2 + 1].float()
+    rows, columns = _frequencies(size, draws)
     if stretch is not None:
         x, y = stretch[:, :, None, None].unbind(1)
         rows, columns = rows * y, columns * x
-    squared = rows**2 + columns**2 + 1
-    gain = squared ** (-0.5 * slope[:, None, None])
+    gain = (rows**2 + columns**2 + 1) ** (-0.5 * slope[:, None, None])
+    return _filtered_noise(count, channels, size, draws, gain[:, None])
+
+
+def band_noise(
+    count: int, size: int, draws: Draws, *, frequency: Float[Tensor, " count"]
+) -> Float[Tensor, "count 1 size size"]:
+    """Gaussian fields of structures of one size, ``frequency`` of them a side: zero mean, unit deviation, wrapping."""
+    rows, columns = _frequencies(size, draws)
+    gain = torch.exp(-8 * (torch.sqrt(rows**2 + columns**2) / frequency[:, None, None] - 1) ** 2)
+    return _filtered_noise(count, 1, size, draws, gain[:, None])
+
+
+def _frequencies(size: int, draws: Draws) -> tuple[Float[Tensor, "size 1"], Float[Tensor, "1 half"]]:
+    """Those of ``rfft2`` along y and x, in cycles a texture."""
+    index = torch.arange(size, device=draws.device)
+    rows = torch.where(index < (size + 1) // 2, index, index - size)[:, None].float()
+    return rows, index[None, : size // 2 + 1].float()
+
+
+def _filtered_noise(
+    count: int, channels: int, size: int, draws: Draws, gain: Float[Tensor, "count 1 size half"]
+) -> Float[Tensor, "count channels size size"]:
     white = torch.fft.rfft2(draws.normal(count, channels, size, size))
-    field = torch.fft.irfft2(white * gain[:, None], s=(size, size))
+    field = torch.fft.irfft2(white * gain, s=(size, size))
     field = field - field.mean((-2, -1), keepdim=True)
     return field * field.square().mean((-2, -1), keepdim=True).clamp_min(1e-12).rsqrt()
 

@@ -25,7 +25,7 @@ def draw_palette(count: int, colours: int, draws: Draws, *, spread: float = 1.0)
     lightness = middle + spread * (lightness - middle)
     variety = draws.log_uniform(count, 1, low=0.01, high=0.08)
     warm = 0.045 + 0.06 * draws.normal(count, 1) + variety * draws.normal(count, colours)
-    green = 0.008 + 0.02 * draws.normal(count, 1) + 0.4 * variety * draws.normal(count, colours)
+    green = 0.012 + 0.014 * draws.normal(count, 1) + 0.4 * variety * draws.normal(count, colours)
     # Neither black nor white can be colourful.
     room = (4 * lightness * (1 - lightness)).clamp(0, 1)
     warm, green = warm * room, green * room
