@@ -10,12 +10,12 @@ from rfp.data.synthetic.textures.finish import paint
 from rfp.data.synthetic.textures.lattice import draw_lattice, draw_table, look_up
 from rfp.data.synthetic.textures.noise import texel_grid
 
-SOURCES = 3
-"""Textures that one poster wall is made of: a ground and what is stuck on it."""
+SOURCES = 2
+"""Textures that one poster wall is made of: a ground, and what is stuck on it beside pieces of the ground itself."""
 
 
 def posters(sources: Float[Tensor, "sources count 3 size size"], draws: Draws) -> Float[Tensor, "count 3 size size"]:
-    """A ground of the first source with rectangles cut out of all, two layers of them, each turned and lit."""
+    """The first source as ground with rectangles cut out of all sources, two layers of them, each turned and lit."""
     num_sources, count, _, size, _ = sources.shape
     image = sources[0]
     side_by_side = sources.permute(1, 2, 3, 0, 4).flatten(3)

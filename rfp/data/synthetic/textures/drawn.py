@@ -20,7 +20,7 @@ def shapes(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size s
     wide, rough = spectral_noise(count, 2, size, draws, slope=draws.uniform(count, low=1.2, high=1.8)).split(1, 1)
     image = palette[:, :, :1, None] * (1 + 0.2 * wide)
     surface = 1 + draws.uniform(count, 1, 1, 1, low=0.0, high=0.15) * rough
-    for cells in ((1.5, 3.0), (2.0, 4.0), (6.0, 10.0), (3.0, 6.0), (11.0, 24.0)):
+    for cells in ((1.5, 3.5), (6.0, 11.0), (2.5, 6.0), (11.0, 26.0)):
         lattice = draw_lattice(count, draws, cells=cells)
         place = lattice.cells(lattice.coordinates(xy))
         outside, along, colour = _polygon(lattice, place, palette, size, draws)

@@ -65,7 +65,7 @@ def draw_textures(
     size: int = 256,
     families: Sequence[str] = TRAINING_FAMILIES,
     generator: torch.Generator,
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
 ) -> Float[Tensor, "count 3 size size"]:
     """RGB textures in [0, 1] that wrap around; texture i is of the family ``families[i % len(families)]``.
 

@@ -17,7 +17,7 @@ def paint(
 
 def soften(image: Float[Tensor, "count 3 size size"], draws: Draws) -> Float[Tensor, "count 3 size size"]:
     """The image mixed with its mean over neighbours: cells meet without jagged borders, some textures are soft."""
-    weight = draws.uniform(image.shape[0], 1, 1, 1, low=0.15, high=0.3)
+    weight = draws.uniform(image.shape[0], 1, 1, 1, low=0.04, high=0.18)
     for axis in (-1, -2):
         image = torch.lerp(image, image.roll(1, axis) + image.roll(-1, axis) - image, weight)
     return image
@@ -40,11 +40,13 @@ def expose(image: Float[Tensor, "count 3 size size"], draws: Draws) -> Float[Ten
     """The values brought to a mean and a contrast drawn for each texture, inside [0, 1].
 
     The gain is bounded: what has little contrast of its own is mostly grain, which should not be all that is seen.
+    Colourfulness is not raised with the contrast.
     """
     count = image.shape[0]
-    mean = image.mean((1, 2, 3), keepdim=True)
-    deviation = (image - mean).square().mean((1, 2, 3), keepdim=True).clamp_min(1e-8).sqrt()
-    gain = draws.uniform(count, 1, 1, 1, low=0.13, high=0.24) / deviation
-    gain = gain.clamp_max(2.5)
+    grey = image.mean(1, keepdim=True)
+    mean = grey.mean((2, 3), keepdim=True)
+    deviation = (grey - mean).square().mean((2, 3), keepdim=True).clamp_min(1e-8).sqrt()
+    gain = (draws.uniform(count, 1, 1, 1, low=0.13, high=0.24) / deviation).clamp_max(2.5)
     level = draws.uniform(count, 1, 1, 1, low=0.36, high=0.56)
-    return (image * gain + (level - mean * gain)).clamp(0, 1)
+    colour_gain = gain.clamp_max(1.2)
+    return (image * colour_gain + (grey * (gain - colour_gain) + (level - mean * gain))).clamp(0, 1)

@@ -23,18 +23,18 @@ def dead_leaves(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 s
     fine, rough = spectral_noise(count, 2, size, draws, slope=draws.uniform(count, low=1.0, high=1.5)).split(1, 1)
     image = palette[:, :, :1, None] * (1 + 0.2 * rough)
     pointed = draws.uniform(count, 1, 1)
-    for cells in ((7.0, 10.0), (3.0, 4.0), (12.0, 18.0), (5.0, 7.0), (2.0, 3.0), (14.0, 26.0), (4.0, 6.0), (8.0, 12.0)):
+    for cells in ((7.0, 10.0), (3.0, 4.5), (11.0, 18.0), (2.0, 3.0), (5.0, 8.0), (9.0, 24.0)):
         lattice = draw_lattice(count, draws, cells=cells)
         place = lattice.cells(lattice.coordinates(xy))
         draw_x, draw_y, turn, slender, radius, present, choice, lightness = draw_table(count, 8, draws).split(1, 1)
         angle = 2 * math.pi * turn
-        radius = 0.22 + 0.24 * radius
+        radius = 0.2 + 0.26 * radius**2
         colour = pick(palette, choice) * (0.8 + 0.4 * lightness)
         centre = torch.cat([draw_x - 0.5, draw_y - 0.5], 1) * (1 - 2 * radius)
         # A leaf is where two discs overlap: x² + (|y| + h)² < radius² + h², round for h = 0.
         waist = (pointed * (0.3 + slender)) * radius
         bound = radius**2 + waist**2
-        present = (present < 0.6 + 0.2 * draw_crowd(count, draws)).float()
+        present = (present < 0.85 + 0.2 * draw_crowd(count, draws)).float()
         table = torch.cat([centre, angle.cos(), angle.sin(), waist, bound, present, colour], 1)
         table = look_up(table, place.label)
         centre, cosine, sine, waist, bound, present, colour = table.split([2, 1, 1, 1, 1, 1, 3], 1)
@@ -44,7 +44,7 @@ def dead_leaves(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 s
         inside = (bound.sqrt() - torch.sqrt(x * x + (y.abs() + waist) ** 2)) * (side * size)
         coverage = present * (inside + 0.5).clamp(0, 1)
         vein = 1 - 0.5 * (waist * 4).clamp(0, 1) * (1 - y.abs() * (side * size) / 1.2).clamp(0, 1)
-        shadow = 1 - 0.35 * present * (0.4 * inside + 1.5).clamp(0, 1)
+        shadow = 1 - 0.25 * present * (0.4 * inside + 1.5).clamp(0, 1)
         image = paint(image * shadow, colour * vein * (1 + 0.9 * y + 0.1 * fine), coverage)
     return image
 

@@ -35,7 +35,7 @@ def speckle(count: int, size: int, draws: Draws) -> Float[Tensor, "count 3 size 
     ground, patches = spectral_noise(count, 2, size, draws, slope=draws.uniform(count, low=1.0, high=1.7)).split(1, 1)
     image = palette[:, :, :1, None] * (1 + 0.25 * ground)
     light = 0.6 * draws.normal(count, 2, 1, 1)
-    for cells in ((24.0, 50.0), (10.0, 20.0), (4.0, 8.0)):
+    for cells in ((18.0, 36.0), (8.0, 16.0), (3.5, 7.0)):
         lattice = draw_lattice(count, draws, cells=cells, aspect=(0.7, 1.4))
         place = lattice.cells(lattice.coordinates(xy))
         draw_x, draw_y, draw_radius, choice = draw_table(count, 4, draws).split(1, 1)
