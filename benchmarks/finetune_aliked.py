@@ -9,16 +9,14 @@ seed on two cores.
 """
 
 import os
-import platform
 import statistics
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import tyro
+from machine import machine
 
 import rfp
 from rfp.data import PosedPairs
@@ -130,18 +128,6 @@ def print_table(result: dict[str, Any]) -> None:
         print(f"\n{name}: AUC@5/10/20 pooled over {', '.join(REPORT)}")
         for label, auc in rows.items():
             print(f"  {label:32s}" + "".join(f"{value:7.2f}" for value in auc.values()))
-
-
-def machine() -> dict[str, str]:
-    """What the figures were made with."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": str(os.cpu_count()),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
-    }
 
 
 if __name__ == "__main__":

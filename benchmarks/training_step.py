@@ -13,9 +13,7 @@ matches, 3 x 3 draws, the same network (aliked-t16, 320 px) and the same thresho
 """
 
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +25,7 @@ import cv2
 import numpy as np
 import torch
 import tyro
+from machine import machine
 from torch import Tensor, nn
 
 import rfp
@@ -262,18 +261,15 @@ def summary(rows: dict[str, list[tuple[float, float, list[float]]]], options: Op
             "auc": {f"{key:g}": value for key, value in rfp.pose_auc(errors).items()},
             "failed": sum(error >= 180 for error in errors) / len(errors),
         }
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     result["settings"] = {
         "pairs": len(original),
         "hypotheses": {name: str(ransac) for name, ransac in OURS.items()},
         "max_error_px": options.max_error_px,
         "threads": options.threads,
         "device": options.device,
-        "processor": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
         "opencv": cv2.__version__,
-        "commit": commit.stdout.strip(),
         "seed": 0,
+        **machine(),
     }
     return result
 
