@@ -1,6 +1,6 @@
 """The shipped small network beside SIFT and aliked-t16: size, time an image, and relative poses on photographs.
 
-    RFP_DATA=... python benchmarks/tiny_network.py [--quick] [--json docs/results/tiny_network.json]
+    RFP_DATA=... python benchmarks/tiny_network.py [--quick] [--json docs/results/tiny_network.json --card]
 
 Poses are judged as deployed: key points, mutual nearest neighbours without a ratio test, PoseLib; every detector gets
 the same images, the same number of key points and the same estimator with the same seed. The photographs trained none
@@ -36,6 +36,9 @@ from rfp.training.checkpoint import write_json
 SETS = ("strecha_castle_p30", "strecha_fountain_p11", "strecha_entry_p10", "sacre_coeur10")
 
 
+CARD_MARKS = ("<!-- figures: written by benchmarks/tiny_network.py --card -->", "<!-- end of figures -->")
+
+
 @dataclass(frozen=True)
 class Setting:
     """How a set is judged."""
@@ -57,6 +60,8 @@ class Options:
 
     json: Path | None = None
     """Where to write the figures."""
+    card: bool = False
+    """Write the table of poses into the model card beside the weights, too."""
     quick: bool = False
     """Five pairs of each set, and few repetitions."""
     repetitions: int = 25
@@ -189,6 +194,23 @@ def main(options: Options) -> None:
     print_figures(result)
     if options.json is not None:
         write_json(options.json, result)
+    if options.card:
+        write_card(result, SHIPPED_WEIGHTS / "tiny.md")
+
+
+def write_card(result: dict[str, Any], path: Path) -> None:
+    """Put the tables of poses between the card's two marks."""
+    tables = []
+    for title, detectors in result.items():
+        if title.startswith("AUC"):
+            sets = list(next(iter(detectors.values())))
+            rows = [[title, *sets], ["---"] * (len(sets) + 1)]
+            for name, aucs in detectors.items():
+                rows.append([name, *("/".join(f"{value:.1f}" for value in aucs[key].values()) for key in sets)])
+            tables.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    before, rest = path.read_text().split(CARD_MARKS[0])
+    after = rest.split(CARD_MARKS[1])[1]
+    path.write_text(before + CARD_MARKS[0] + "\n\n" + "\n\n".join(tables) + "\n\n" + CARD_MARKS[1] + after)
 
 
 def print_figures(result: dict[str, Any]) -> None:

