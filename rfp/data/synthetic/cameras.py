@@ -50,20 +50,19 @@ def looking_at(centre: Float[Tensor, "*B 3"], target: Float[Tensor, "*B 3"], rol
     return compose(turn(roll, 2), torch.stack((right, down, forward), dim=-2))
 
 
-def ray_matrix(cameras: Cameras) -> Float[Tensor, "*B 3 3"]:
-    """``Rᵀ K⁻¹``: times (u, v, 1) it is the world's direction of a ray that advances by 1 in depth. Without skew."""
-    fx, fy = cameras.K[..., 0, 0, None], cameras.K[..., 1, 1, None]
-    cx, cy = cameras.K[..., 0, 2, None], cameras.K[..., 1, 2, None]
-    across, down, forward = cameras.R.unbind(dim=-2)
-    return torch.stack((across / fx, down / fy, forward - across * (cx / fx) - down * (cy / fy)), dim=-1)
-
-
-def back_project(cameras: Cameras, xy_px: Float[Tensor, "*B N 2"], depth: Float[Tensor, "*B N"]) -> Tensor:
-    """The world's points at the given depths of pixels."""
+def normalized(
+    cameras: Cameras, xy_px: Float[Tensor, "*#B N 2"]
+) -> tuple[Float[Tensor, "*B N"], Float[Tensor, "*B N"]]:
+    """x and y of ``K⁻¹ (u, v, 1)``; K has no skew."""
     K = cameras.K[..., None, :, :]
-    x = (xy_px[..., 0] - K[..., 0, 2]) / K[..., 0, 0] * depth
-    y = (xy_px[..., 1] - K[..., 1, 2]) / K[..., 1, 1] * depth
-    return apply(cameras.R.mT[..., None, :, :], torch.stack((x, y, depth), dim=-1)) + cameras.centre[..., None, :]
+    return (xy_px[..., 0] - K[..., 0, 2]) / K[..., 0, 0], (xy_px[..., 1] - K[..., 1, 2]) / K[..., 1, 1]
+
+
+def back_project(cameras: Cameras, xy_px: Float[Tensor, "*#B N 2"], depth: Float[Tensor, "*B N"]) -> Tensor:
+    """The world's points at the given depths of pixels."""
+    x, y = normalized(cameras, xy_px)
+    seen = torch.stack((x * depth, y * depth, depth), dim=-1)
+    return apply(cameras.R.mT[..., None, :, :], seen) + cameras.centre[..., None, :]
 
 
 def project(cameras: Cameras, X: Float[Tensor, "*B N 3"]) -> tuple[Float[Tensor, "*B N 2"], Float[Tensor, "*B N"]]:

@@ -24,19 +24,21 @@ class SceneOptions:
     num_textures: int = 64
     """Textures in the bank of a stream: drawn once, shared by all its scenes, each surface with a crop, scale,
     direction, tint and mixture of its own."""
+    texture_size: int = 256
+    """Texels a side, a power of two."""
     texture_seed: int = 0
     """Of the bank."""
     field_of_view_deg: Range = (50.0, 75.0)
     """Horizontal, of the first camera."""
     focal_ratio: float = 1.15
     """The second camera's focal length is the first's times at most this, or divided by it."""
-    baseline: Range = (0.12, 0.45)
+    baseline: Range = (0.15, 0.55)
     """Distance between the cameras as a share of the median depth of the first view."""
-    look_deg: float = 7.0
+    look_deg: float = 10.0
     """The second camera looks at the middle of the first view, off by at most this angle across and half of it up."""
-    roll_deg: float = 12.0
+    roll_deg: float = 8.0
     """Largest difference of roll between the cameras."""
-    overlap: Range = (0.3, 0.95)
+    overlap: Range = (0.25, 0.9)
     """Share of each view (the smaller of the two) that the other one sees."""
     exposure: float = 0.5
     """Largest change of each image's brightness, in stops."""
@@ -44,9 +46,9 @@ class SceneOptions:
     """Largest change of the red and blue gains of each image."""
     vignetting: float = 0.35
     """Largest loss of light in the corners."""
-    blur_px: Range = (0.3, 0.7)
+    blur_px: Range = (0.3, 0.85)
     """Standard deviation of each image's point spread."""
-    noise: Range = (0.002, 0.015)
+    noise: Range = (0.004, 0.02)
     """Standard deviation of each image's noise, of values in [0, 1]."""
 
     def __post_init__(self) -> None:
@@ -57,8 +59,8 @@ class SceneOptions:
     @classmethod
     def easy(cls, **changes) -> "SceneOptions":
         """Small baselines and much overlap: an untrained network should pass here."""
-        easy = cls(baseline=(0.1, 0.25), look_deg=4.0, roll_deg=5.0, focal_ratio=1.05, overlap=(0.55, 0.95))
-        return replace(easy, exposure=0.3, noise=(0.001, 0.008), **changes)
+        easy = cls(baseline=(0.1, 0.25), look_deg=4.0, roll_deg=4.0, focal_ratio=1.05, overlap=(0.55, 0.95))
+        return replace(easy, exposure=0.3, blur_px=(0.3, 0.7), noise=(0.002, 0.01), **changes)
 
     @classmethod
     def medium(cls, **changes) -> "SceneOptions":
@@ -68,8 +70,8 @@ class SceneOptions:
     @classmethod
     def hard(cls, **changes) -> "SceneOptions":
         """Wide baselines, roll, changes of scale and of exposure."""
-        hard = cls(baseline=(0.35, 0.9), look_deg=12.0, roll_deg=35.0, focal_ratio=1.4, overlap=(0.15, 0.8))
-        return replace(hard, exposure=1.0, noise=(0.005, 0.03), blur_px=(0.3, 1.0), **changes)
+        hard = cls(baseline=(0.35, 0.9), look_deg=14.0, roll_deg=15.0, focal_ratio=1.4, overlap=(0.12, 0.7))
+        return replace(hard, exposure=1.0, noise=(0.005, 0.03), blur_px=(0.4, 0.85), **changes)
 
     @classmethod
     def held_out(cls, **changes) -> "SceneOptions":
@@ -86,6 +88,8 @@ def _check_names(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> N
 def _check_numbers(options: SceneOptions) -> None:
     if min(options.image_size) < 16:
         raise InputError(f"expected images of at least 16 x 16 pixels, got {options.image_size}; try (240, 320)")
+    if options.texture_size < 16 or options.texture_size & (options.texture_size - 1):
+        raise InputError(f"expected a texture_size that is a power of two of at least 16, got {options.texture_size}")
     if options.num_textures < 1:
         raise InputError(f"expected at least 1 texture, got {options.num_textures}; try 64")
     for name in ("baseline", "overlap", "field_of_view_deg", "blur_px", "noise"):

@@ -14,7 +14,6 @@ from rfp.data.synthetic.texture_bank import TextureBank, make_bank
 from rfp.data.synthetic.textures import draw_textures
 from rfp.records import InputError, PosedPair, map_tensors
 
-TEXTURE_SIZE = 256
 SET_CHUNK = 8
 """Pairs of a fixed set rendered at once."""
 
@@ -26,7 +25,7 @@ class RenderedPairs:
     ``options.texture_seed``, when pairs are first asked for on a device (about 2 s on a CPU).
 
     Args:
-        photographs: RGB in [0, 1], beside the procedural textures; resized to 256 × 256.
+        photographs: RGB in [0, 1], beside the procedural textures; resized to the size of those.
 
     Example:
         >>> stream = RenderedPairs(SceneOptions(image_size=(48, 64), num_textures=2))
@@ -42,6 +41,12 @@ class RenderedPairs:
         self._photographs = photographs
         self._banks: dict[torch.device, TextureBank] = {}
 
+    def __repr__(self) -> str:
+        photographs = 0 if self._photographs is None else len(self._photographs)
+        digest = hashlib.sha256(repr(self.options).encode()).hexdigest()[:8]
+        height, width = self.options.image_size
+        return f"RenderedPairs({width}x{height} px, options {digest}, {photographs} photographs)"
+
     def draw(self, count: int, *, generator: torch.Generator) -> list[PosedPair]:
         """The next ``count`` pairs, on the generator's device, rendered in one batch."""
         return posed_pairs(self.render(count, generator=generator))
@@ -55,15 +60,11 @@ class RenderedPairs:
         """The stream's textures on a device. They are drawn on the CPU, so that they are the same everywhere."""
         if device not in self._banks:
             generator = torch.Generator().manual_seed(self.options.texture_seed)
-            families = self.options.textures
-            textures = draw_textures(
-                self.options.num_textures, size=TEXTURE_SIZE, families=families, generator=generator
-            )
+            families, size = self.options.textures, self.options.texture_size
+            textures = draw_textures(self.options.num_textures, size=size, families=families, generator=generator)
             if self._photographs is not None:
                 photographs = self._photographs.cpu()
-                resized = torch.nn.functional.interpolate(
-                    photographs, (TEXTURE_SIZE, TEXTURE_SIZE), mode="bilinear", antialias=True
-                )
+                resized = torch.nn.functional.interpolate(photographs, (size, size), mode="bilinear", antialias=True)
                 textures = torch.cat((textures, resized.clamp(0, 1)))
             self._banks[device] = make_bank(textures).to(device)
         return self._banks[device]
@@ -131,11 +132,11 @@ def rendered_set(
     digest = hashlib.sha256(repr(options).encode()).hexdigest()[:8]
     pairs: list[PosedPair] = []
     for start in range(0, num_pairs, SET_CHUNK):
-        # Whole chunks, so that the last one draws as if the set went on.
+        # Whole chunks, so that the last one is drawn and rounded as if the set went on.
         noise = draw_rendering_noise(SET_CHUNK, options, generator=generator)
-        noise = map_tensors(noise, lambda value, rest=num_pairs - start: value[:rest].to(device))
+        noise = map_tensors(noise, lambda value: value.to(device))
         batch = render_on_noise(noise, stream.bank(device), options)
         layouts = [options.layouts[place] for place in batch.layout.tolist()]
         for index, (pair, layout) in enumerate(zip(posed_pairs(batch), layouts), start=start):
             pairs.append(replace(pair, scene=layout, name=f"{layout} {index} (options {digest}, seed {seed})"))
-    return RenderedSet(pairs, max(options.image_size))
+    return RenderedSet(pairs[:num_pairs], max(options.image_size))

@@ -1,12 +1,14 @@
 """The first solid that each ray meets, analytically: one pass over the solids of a scene, whatever their order.
 
-A ray through pixel (u, v) is ``X = C + z d``, ``d = Rᵀ K⁻¹ (u, v, 1)``, so that z is the depth. In the frame of a solid
-it is ``l = o + z d``, with d affine in the pixel, and the solid is an intersection of intervals of z: slabs ``|lₖ|
-≤ 1`` and, for rounds, a quadric. It is met at the largest entry if that comes before the smallest exit.
+A ray through the normalised point (x, y) is ``X = C + z d``, ``d = Rᵀ (x, y, 1)``, so that z is the depth, and in the
+frame of a solid ``l = o + z d``. Where it crosses a plane ``lₖ = ±1`` the *inverse* depth ``w = dₖ / (±1 - oₖ)`` is
+affine in x and y: on a grid of pixels it costs one addition of a row and a column, and divides by nothing. A solid is
+an intersection of intervals of w: planes that the ray has to be behind of (``w ≤ front``), planes it has to be in front
+of (``w ≥ back``), and for rounds a quadric. It is met at the smallest front if that is above every back.
 
-The nearest solid is kept as one integer, the bits of its depth with the lowest five replaced by its number: depths
-above zero order as integers do, and one minimum replaces a comparison and two selections, which cost a CPU five times
-as much. What that takes off the depth (4e-6 of it) one Newton step on the surface gives back (``surface_hits``).
+The nearest solid is kept as one integer, the bits of its w with the lowest five replaced by its number: numbers above
+zero order as their bits do, and one maximum replaces a comparison and two selections, which cost a CPU five times as
+much. What that takes off the depth (4e-6 of it) one Newton step on the surface gives back (``shading.surface_hits``).
 """
 
 from dataclasses import dataclass
@@ -15,18 +17,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rfp.data.synthetic.cameras import Cameras, ray_matrix
+from rfp.data.synthetic.cameras import Cameras
 from rfp.data.synthetic.layouts import BOX_SLOTS
 from rfp.data.synthetic.solids import Solids, apply, compose
 
 ID_BITS = 5
 BEYOND = 1e12
 """A missed solid is put this many times its miss away: no branch, and no inequality by rounding matters."""
+UNBOUNDED = 1e9
+"""Of an inverse depth."""
+RAYS_AT_ONCE = 2**14
+"""Up to so many rays all solids are met at once, above one after the other: small calls cost launches, not memory."""
 
 
 @dataclass(frozen=True)
 class LocalRays:
-    """The rays of V views in the frames of n solids: ``l = origin + z (direction (u, v, 1))``."""
+    """The rays of V views in the frames of n solids: ``l = origin + z (direction (x, y, 1))``, x and y normalised."""
 
     origin: Float[Tensor, "V n 3"]
     direction: Float[Tensor, "V n 3 3"]
@@ -34,74 +40,151 @@ class LocalRays:
 
 
 def local_rays(solids: Solids, cameras: Cameras) -> LocalRays:
-    """The rays of one camera for each scene; both with the same leading dimensions, which are flattened."""
+    """The rays of one camera for each scene."""
     scaled = solids.axes / solids.half[..., None]
     origin = apply(scaled, cameras.centre[..., None, :] - solids.centre)
-    direction = compose(scaled, ray_matrix(cameras)[..., None, :, :])
-    n = origin.shape[-2]
-    return LocalRays(origin.reshape(-1, n, 3), direction.reshape(-1, n, 3, 3), solids.closed.reshape(-1, n))
+    return LocalRays(origin, compose(scaled, cameras.R.mT[..., None, :, :]), solids.closed)
 
 
 def cast(
-    rays: LocalRays, u: Float[Tensor, "..."], v: Float[Tensor, "..."]
+    rays: LocalRays, x: Float[Tensor, "..."], y: Float[Tensor, "..."]
 ) -> tuple[Float[Tensor, "V ..."], Int[Tensor, "V ..."]]:
-    """Depth (to 4e-6 of itself) and number of the first solid, for pixels of V views.
+    """Depth (to 4e-6 of itself) and number of the first solid, for normalised points of V views.
 
     Args:
-        u: (1 | V, …) pixel columns, v: pixel rows; they broadcast: (1, 1, w) and (1, h, 1) are a whole image.
+        x: (1 | V, …); y too, and they broadcast: (V, 1, w) and (V, h, 1) are whole images.
     """
-    dims = [-1, *([1] * (u.ndim - 1))]
+    n = rays.origin.shape[1]
+    shape = torch.broadcast_shapes(x.shape, y.shape)
+    many = rays.origin.shape[0] * shape[1:].numel() > RAYS_AT_ONCE
+    number = torch.arange(n, device=x.device, dtype=torch.int32).reshape(1, n, *([1] * (x.ndim - 1)))
+    bounds, quadrics = _Affine(_plane_bounds(rays), x, y), _quadrics(rays)
 
-    def affine(coefficients: Float[Tensor, "V 3"]) -> Tensor:
-        a, b, c = (coefficients[:, k].reshape(dims) for k in range(3))
-        return a * u + (b * v + c)
-
-    nearest = _nearest_of(_enclosure_exit(rays, affine, dims), 0)
-    for solid in range(1, rays.origin.shape[1]):
-        meet = _meet_box if solid <= BOX_SLOTS else _meet_round
-        entry, leave = meet(rays, solid, affine, dims)
-        entry.clamp_(min=0)  # what lies behind the camera is left before it is entered
-        depth = entry.add_(leave.neg_().add_(entry).clamp_(min=0), alpha=BEYOND)
-        nearest = torch.minimum(nearest, _nearest_of(depth, solid), out=nearest)
+    nearest = _packed(bounds.largest(slice(0, 1), BACK), number[:, :1])[:, 0]
+    for solids in _blocks(1, BOX_SLOTS + 1, many):
+        nearest = _nearer(nearest, *_box_interval(bounds, solids), number[:, solids])
+    for solids in _blocks(BOX_SLOTS + 1, n, many):
+        interval = _round_interval(bounds, quadrics, solids, x, y)
+        nearest = _nearer(nearest, *interval, number[:, solids])
     identity = nearest & (2**ID_BITS - 1)
-    return nearest.sub_(identity).view(torch.float32), identity
+    return nearest.sub_(identity).view(torch.float32).reciprocal_(), identity
 
 
-def _nearest_of(depth: Float[Tensor, "V ..."], solid: int) -> Int[Tensor, "V ..."]:
-    return depth.view(torch.int32).bitwise_and_(-(2**ID_BITS)).bitwise_or_(solid)
+def _blocks(start: int, stop: int, one_by_one: bool) -> list[slice]:
+    return [slice(k, k + 1) for k in range(start, stop)] if one_by_one else [slice(start, stop)]
 
 
-def _slab(d: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
-    """Where a ray enters and leaves ``|l| ≤ 1``; for d = 0 very far before and behind, or never."""
-    inverse = d.reciprocal_().clamp_(-1e18, 1e18)  # infinities would become NaN, whose bits may order before all
-    one, two = inverse * (-1 - o), inverse.mul_(1 - o)
-    return torch.minimum(one, two), torch.maximum(one, two, out=one)
+def _packed(inverse_depth: Float[Tensor, "V k ..."], number: Int[Tensor, "1 k ..."]) -> Int[Tensor, "V k ..."]:
+    return inverse_depth.view(torch.int32).bitwise_and_(-(2**ID_BITS)).bitwise_or_(number)
 
 
-def _meet_box(rays: LocalRays, solid: int, affine, dims) -> tuple[Tensor, Tensor]:
-    entry, leave = _slab(affine(rays.direction[:, solid, 0]), rays.origin[:, solid, 0].reshape(dims))
-    for axis in (1, 2):
-        near, far = _slab(affine(rays.direction[:, solid, axis]), rays.origin[:, solid, axis].reshape(dims))
-        entry, leave = torch.maximum(entry, near, out=entry), torch.minimum(leave, far, out=leave)
-    return entry, leave
+def _nearer(nearest: Tensor, front: Float[Tensor, "V k ..."], back: Float[Tensor, "V k ..."], number: Tensor) -> Tensor:
+    """The nearest of what was met so far and of the solids met where ``front ≥ back``; those behind have w < 0."""
+    miss = back.sub_(front).clamp_(min=0)
+    packed = _packed(front.sub_(miss, alpha=BEYOND), number)
+    candidate = packed[:, 0] if packed.shape[1] == 1 else packed.amax(dim=1)
+    return torch.maximum(nearest, candidate, out=nearest)
 
 
-def _enclosure_exit(rays: LocalRays, affine, dims) -> Tensor:
-    return _meet_box(rays, 0, affine, dims)[1]
+FRONT, BACK = slice(0, 3), slice(3, 9)
 
 
-def _meet_round(rays: LocalRays, solid: int, affine, dims) -> tuple[Tensor, Tensor]:
-    """``a z² + 2 b z + c ≤ 0`` and the slab of lz; where the quadric is missed the root is NaN, made a miss below."""
-    direction, origin, closed = rays.direction[:, solid], rays.origin[:, solid], rays.closed[:, solid, None]
-    weight = torch.stack((torch.ones_like(closed), torch.ones_like(closed), closed), dim=1)[..., 0]
-    x, y, z = (affine(direction[:, axis]) for axis in range(3))
-    a = x.mul_(x).add_(y.mul_(y)).add_((z * z).mul_(weight[:, 2].reshape(dims)))
-    b = affine(((weight * origin)[..., None] * direction).sum(dim=1))
-    c = ((weight * origin * origin).sum(dim=-1) - 1).reshape(dims)
-    discriminant = (b * b).sub_(a * c)
-    root = discriminant.clamp(min=0).sqrt_()
-    inverse = a.clamp_(min=1e-20).reciprocal_()
-    entry, leave = (b + root).mul_(inverse).neg_(), root.sub_(b).mul_(inverse)
-    near, far = _slab(z, origin[:, 2].reshape(dims))
-    missed = discriminant.neg_().clamp_(min=0)  # how far: as for slabs, the entry is moved behind the exit by it
-    return torch.maximum(entry, near, out=entry), torch.minimum(leave, far, out=leave).sub_(missed, alpha=BEYOND)
+def _plane_bounds(rays: LocalRays) -> Float[Tensor, "V n 9 3"]:
+    """Coefficients of (x, y, 1) in the inverse depths of the planes: three fronts, then six backs.
+
+    Seen from outside of a slab, its near plane is a front and its far one a back (stated twice). From inside, both are
+    backs, and the front is unbounded.
+    """
+    o = rays.origin[..., None]
+    inside, side = o.abs() <= 1, torch.where(o < 0, -1.0, 1.0)
+
+    def inverse_depth(plane: Tensor) -> Tensor:
+        gap = plane - o
+        return rays.direction / torch.where(gap.abs() > 1e-9, gap, 1e-9)
+
+    unbounded = torch.nn.functional.pad(torch.full_like(o, UNBOUNDED), (2, 0)).expand_as(rays.direction)
+    front = torch.where(inside, unbounded, inverse_depth(side))
+    far = inverse_depth(-side)
+    return torch.cat((front, far, torch.where(inside, inverse_depth(side), far)), dim=-2)
+
+
+@dataclass(frozen=True)
+class _Quadrics:
+    """Of ``α + 2 β w + w² ≤ 0`` (≥ where the camera is inside the cylinder's mantle): β and ``β² - α``."""
+
+    middle: Float[Tensor, "V n 3"]
+    """Coefficients of (x, y, 1) in -β."""
+    discriminant: Float[Tensor, "V n 3 3"]
+    """Quadratic form of (x, y, 1), symmetric."""
+    inside: Float[Tensor, "V n"]
+
+
+def _quadrics(rays: LocalRays) -> _Quadrics:
+    ones = torch.ones_like(rays.closed)
+    weight = torch.stack((ones, ones, rays.closed), dim=-1)
+    o, d = rays.origin, rays.direction
+    weighted = weight[..., None] * d
+    c = (weight * o * o).sum(dim=-1) - 1
+    c = torch.where(c.abs() > 1e-6, c, 1e-6)
+    beta = (o[..., None] * weighted).sum(dim=-2) / c[..., None]
+    alpha = (d[..., :, :, None] * weighted[..., :, None, :]).sum(dim=-3) / c[..., None, None]
+    return _Quadrics(-beta, beta[..., :, None] * beta[..., None, :] - alpha, (c < 0).to(c.dtype))
+
+
+class _Affine:
+    """The planes' inverse depths over all rays, for a few solids at a time."""
+
+    def __init__(self, coefficients: Float[Tensor, "V n f 3"], x: Tensor, y: Tensor) -> None:
+        self._a, self._b, self._c = (
+            part.reshape(*part.shape, *([1] * (x.ndim - 1))) for part in coefficients.unbind(dim=-1)
+        )
+        self._x, self._y = x[:, None, None], y[:, None, None]
+
+    def __call__(self, solids: slice, which: slice) -> list[tuple[Tensor, Tensor]]:
+        """The functions ``which`` as terms of x and of y, yet to be added: a row and a column on a grid."""
+        a, b, c = self._a[:, solids, which], self._b[:, solids, which], self._c[:, solids, which]
+        return list(zip((a * self._x).unbind(dim=2), (b * self._y + c).unbind(dim=2)))
+
+    def largest(self, solids: slice, which: slice) -> Float[Tensor, "V k ..."]:
+        return _fold(torch.maximum, self(solids, which))
+
+    def smallest(self, solids: slice, which: slice) -> Float[Tensor, "V k ..."]:
+        return _fold(torch.minimum, self(solids, which))
+
+
+def _fold(extreme, terms: list[tuple[Tensor, Tensor]]) -> Float[Tensor, "V k ..."]:
+    value = torch.add(*terms[0])
+    other = torch.empty_like(value)
+    for row, column in terms[1:]:
+        value = extreme(value, torch.add(row, column, out=other), out=value)
+    return value
+
+
+def _box_interval(bounds: _Affine, solids: slice) -> tuple[Tensor, Tensor]:
+    return bounds.smallest(solids, FRONT), bounds.largest(solids, BACK)
+
+
+def _round_interval(bounds: _Affine, quadrics: _Quadrics, solids: slice, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The roots -β ± √(β² - α) of the quadric, and the two planes across the axis."""
+    spread = (1,) * (x.ndim - 1)
+    x, y = x[:, None], y[:, None]
+
+    def entry(tensor: Tensor) -> Tensor:
+        return tensor.reshape(*tensor.shape, *spread)
+
+    form = [[entry(quadrics.discriminant[:, solids, i, j]) for j in range(3)] for i in range(3)]
+    row = (form[0][0] * x + 2 * form[0][2]) * x
+    column = (form[1][1] * y + 2 * form[1][2]) * y + form[2][2]
+    discriminant = (row + column).add_((2 * form[0][1] * x) * y)
+    middle_row, middle_column, middle_constant = (entry(quadrics.middle[:, solids, k]) for k in range(3))
+    middle = middle_row * x + (middle_column * y + middle_constant)
+    root = discriminant.clamp(min=1e-30).sqrt_()  # zeros take a CPU eight times as long
+    inside = entry(quadrics.inside[:, solids])
+    front = (middle + root).add_(UNBOUNDED * inside)
+    back = middle.sub_(root.mul_(1 - 2 * inside))
+    back = back.sub_(discriminant.clamp_(max=0), alpha=BEYOND)  # nothing meets a quadric that has no root
+    across = slice(2, 9, 3)  # the front and the two backs of the third axis
+    near, *far = (torch.add(*terms) for terms in bounds(solids, across))
+    for plane in far:
+        back = torch.maximum(back, plane, out=back)
+    return torch.minimum(front, near, out=front), back

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from rfp.data.synthetic.cameras import Cameras, relative_pose
@@ -53,7 +53,7 @@ class RenderedBatch:
     """Linear light before the sensors, edges softened, the same scale for both images."""
     depth: Float[Tensor, "B 2 h w"]
     """Metres along the optical axis, at pixel centres."""
-    surface: Int[Tensor, "B 2 h w"]
+    surface: UInt8[Tensor, "B 2 h w"]
     """Which surface is seen: solid × 6 + face."""
     K: Float[Tensor, "B 2 3 3"]
     R_world: Float[Tensor, "B 2 3 3"]
@@ -141,12 +141,14 @@ def _render_tile(
     height, width = image_size
     scenes, cameras = _both_views(scenes), _pick_views(cameras)
     views = cameras.centre.shape[0]
-    u = torch.arange(width, device=cameras.centre.device, dtype=cameras.centre.dtype)[None, None, :]
-    v = torch.arange(height, device=cameras.centre.device, dtype=cameras.centre.dtype)[None, :, None]
+    focal, middle = cameras.K.diagonal(dim1=-2, dim2=-1)[..., None], cameras.K[:, :2, 2, None]
+    x = (torch.arange(width, device=focal.device, dtype=focal.dtype) - middle[:, 0]) / focal[:, 0]
+    y = (torch.arange(height, device=focal.device, dtype=focal.dtype) - middle[:, 1]) / focal[:, 1]
+    x, y = x[:, None, :], y[:, :, None]
     rays = local_rays(scenes.solids, cameras)
-    packed_depth, solid = cast(rays, u, v)
-    u, v = (value.expand(1, height, width).reshape(1, -1) for value in (u, v))
-    seen = shade(scenes, cameras, rays, bank, u, v, packed_depth.flatten(1), solid.flatten(1))
+    packed_depth, solid = cast(rays, x, y)
+    x, y = (value.expand(views, height, width).reshape(views, -1) for value in (x, y))
+    seen = shade(scenes, cameras, rays, bank, x, y, packed_depth.flatten(1), solid.flatten(1))
     shape = (views // 2, 2, height, width)
     surface = seen.surface.reshape(views, height, width)
     radiance = soften_edges(seen.radiance.reshape(views, 3, height, width), surface)

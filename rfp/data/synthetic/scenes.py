@@ -53,7 +53,9 @@ class Scenes:
     """Where the lamp is, in metres; a sun is far away."""
     ambient: Float[Tensor, "*B"]
     """Share of light that comes from all around."""
-    outdoor: Float[Tensor, "*B"]
+    power: Float[Tensor, "*B"]
+    """Of the light itself, which a square surface receives as ``power / (1 + falloff · distance²)``."""
+    falloff: Float[Tensor, "*B"]
     layout: Int[Tensor, "*B"]
 
 
@@ -86,7 +88,8 @@ def draw_scenes(layout: Layout, choice: Int[Tensor, "B"], num_textures: int, u: 
         surfaces=draw_surfaces(layout, num_textures, u),
         light=_draw_light(layout, u),
         ambient=ambient,
-        outdoor=layout.outdoor,
+        power=2.6 - 0.6 * layout.outdoor,
+        falloff=0.1 * (1 - layout.outdoor),
         layout=choice,
     )
 
@@ -132,9 +135,11 @@ def draw_surfaces(layout: Layout, num_textures: int, u: Uniforms) -> Surfaces:
 
     sky = ((solid == 0) & (face == FACES - 1)).to(half.dtype) * layout.outdoor[:, None]
     ground = ((solid == 0) & (face < FACES - 1)).to(half.dtype) * layout.outdoor[:, None]
-    tint = u.between(0.75, 1.2, n)[..., None] * u.between(0.88, 1.12, n, 3)
+    # Paints are warm or cold rather than green or purple.
+    warmth, green = u.between(-0.25, 0.3, n), u.between(0.94, 1.04, n)
+    tint = u.log_between(0.45, 1.3, n)[..., None] * torch.stack((1 + warmth, green, 1 - warmth), dim=-1)
     blue = torch.stack((zero + 0.85, zero + 1.05, zero + 1.35), dim=-1) * 1.3
-    contrast = u.between(0.65, 1.0, n)
+    contrast = u.log_between(0.12, 1.0, n)  # most of what people build is painted rather plainly
     return Surfaces(
         uv=uv,
         offset=u.between(0.0, 1.0, n, 2),
@@ -142,7 +147,7 @@ def draw_surfaces(layout: Layout, num_textures: int, u: Uniforms) -> Surfaces:
         coarse=u.choice(num_textures, n).to(half.dtype),
         fine=u.choice(num_textures, n).to(half.dtype),
         coarse_weight=u.between(0.25, 0.9, n),
-        contrast=torch.where(sky > 0, 0.2 * contrast, contrast * (1 - 0.15 * ground)),
+        contrast=torch.where(sky > 0, 0.25 * contrast, torch.maximum(contrast, 0.35 * ground)),
         tint=torch.lerp(tint, blue, sky[..., None]),
         glow=sky,
         density=torch.where(is_side, 1 / (2 * upward), 1 / period),

@@ -64,12 +64,12 @@ def turn(angle: Float[Tensor, "*B"], axis: int) -> Float[Tensor, "*B 3 3"]:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-def compose(a: Float[Tensor, "*B 3 3"], b: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3 3"]:
+def compose(a: Float[Tensor, "*#B 3 3"], b: Float[Tensor, "*#B 3 3"]) -> Float[Tensor, "*B 3 3"]:
     """``a b`` in full float32: a GPU's matmul may round to TF32, which would move points by pixels."""
     return (a[..., :, :, None] * b[..., None, :, :]).sum(dim=-2)
 
 
-def apply(a: Float[Tensor, "*B 3 3"], x: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
+def apply(a: Float[Tensor, "*#B 3 3"], x: Float[Tensor, "*#B 3"]) -> Float[Tensor, "*B 3"]:
     """``a x`` in full float32."""
     return (a * x[..., None, :]).sum(dim=-1)
 

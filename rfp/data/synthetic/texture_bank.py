@@ -6,32 +6,39 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-RED_BLUE, GREEN = 0x00FF00FF, 0x000000FF
+LANE_BITS = 20
+"""Of the three colours in a texel: 8 for the colour, 12 for the weights that it is multiplied by."""
+WEIGHT = 4096 - 16
+"""What the weights of a look-up sum to, roughly: each is rounded by itself, and no sum may leave its lane."""
 
 
 @dataclass(frozen=True)
 class TextureBank:
-    """Textures as packed bytes, level by level: a look-up then costs one read of memory for all colours.
+    """Textures with the three colours of a texel in one integer: a look-up reads and weights all of them at once.
 
-    Colours are kept as displayed, and averaged as light (their squares) from level to level.
+    Each level has a border, one texel wide, of what comes next when it wraps around. Colours are kept as displayed,
+    and averaged as light (their squares) from level to level.
     """
 
     texels: Int[Tensor, "n"]
-    """Red, green and blue in the bytes of an int32; the levels of one texture follow each other."""
+    """The levels of a texture, the finest first, follow each other."""
+    levels_table: Float[Tensor, "2 levels"]
+    """Where each level starts in its texture, and its texels a side."""
     size: int
     """Texels a side of level 0, a power of two."""
     count: int
 
     @property
-    def per_texture(self) -> int:
-        return (4 * self.size * self.size - 1) // 3
-
-    @property
     def levels(self) -> int:
         return self.size.bit_length()
 
+    @property
+    def stride(self) -> int:
+        """Texels of one texture."""
+        return self.texels.shape[0] // self.count
+
     def to(self, device) -> "TextureBank":
-        return TextureBank(self.texels.to(device), self.size, self.count)
+        return TextureBank(self.texels.to(device), self.levels_table.to(device), self.size, self.count)
 
 
 def make_bank(textures: Float[Tensor, "n 3 size size"]) -> TextureBank:
@@ -42,58 +49,71 @@ def make_bank(textures: Float[Tensor, "n 3 size size"]) -> TextureBank:
     light = textures.square()
     levels = []
     while True:
-        byte = light.sqrt().mul(255).round().clamp(0, 255).to(torch.int32)
-        levels.append((byte[:, 0] | (byte[:, 1] << 8) | (byte[:, 2] << 16)).reshape(count, -1))
+        level = torch.nn.functional.pad(light.sqrt(), (1, 1, 1, 1), mode="circular")
+        red, green, blue = level.mul(255).round().clamp(0, 255).long().unbind(dim=1)
+        levels.append((red | (green << LANE_BITS) | (blue << 2 * LANE_BITS)).flatten(1))
         if light.shape[-1] == 1:
             break
         light = torch.nn.functional.avg_pool2d(light, 2)
-    return TextureBank(torch.cat(levels, dim=1).reshape(-1), size, count)
+    starts = [float(sum(level.shape[1] for level in levels[:k])) for k in range(len(levels))]
+    sides = [float(size >> k) for k in range(len(levels))]
+    return TextureBank(torch.cat(levels, dim=1).flatten(), torch.tensor([starts, sides]), size, count)
 
 
-def look_up_trilinear(
-    bank: TextureBank, texture: Int[Tensor, "N"], u: Float[Tensor, "N"], v: Float[Tensor, "N"], lod: Float[Tensor, "N"]
-) -> Float[Tensor, "3 N"]:
-    """Colours at (u, v), in periods, interpolated between texels and between mip levels; lod 0 is the finest."""
-    lod = lod.clamp(0, bank.levels - 1)
-    level = lod.floor().clamp_(max=max(bank.levels - 2, 0))
-    fraction = lod - level
-    level = level.to(torch.int32)
-    fine = look_up_bilinear(bank, texture, u, v, level)
-    coarse = look_up_bilinear(bank, texture, u, v, (level + 1).clamp_(max=bank.levels - 1))
-    return torch.lerp(fine, coarse, fraction, out=fine)
+def look_up(
+    bank: TextureBank,
+    texture: Float[Tensor, "N"],
+    u: Float[Tensor, "N"],
+    v: Float[Tensor, "N"],
+    level_of_detail: Float[Tensor, "N"],
+    *,
+    between_levels: bool,
+) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"], Float[Tensor, "N"]]:
+    """Red, green and blue at (u, v), in periods, interpolated between texels and, if wanted, between mip levels.
 
-
-def look_up_bilinear(
-    bank: TextureBank, texture: Int[Tensor, "N"], u: Float[Tensor, "N"], v: Float[Tensor, "N"], level: Int[Tensor, "N"]
-) -> Float[Tensor, "3 N"]:
-    """Colours at (u, v), in periods, of the given mip levels, interpolated between their four texels.
-
-    In integers, with weights of 1/256 that sum to 256: two colours are weighted by one multiplication, and no sum
-    leaves its 16 bits.
+    Args:
+        texture: places in the bank.
+        level_of_detail: 0 is the finest level; each one has half of the texels a side of the one before.
     """
-    shift = (bank.levels - 1) - level  # log2 of the level's size
-    size = torch.ones_like(level) << shift
-    x, y = (_texel_position(coordinate, size) for coordinate in (u, v))
-    fx, fy = x & 255, y & 255
-    x, y = x >> 8, y >> 8
-    mask = size - 1
-    # Σ_{j<level} 4^(L-j) = (4^(L+1) - 4^(shift+1)) / 3 texels lie before this level.
-    first = texture * bank.per_texture + ((4 * bank.size * bank.size) - (size * size << 2)).div_(
-        3, rounding_mode="floor"
-    )
-    row0, row1 = first + ((y & mask) << shift), first + (((y + 1) & mask) << shift)
-    x0, x1 = x & mask, (x + 1) & mask
-    both = (fx * fy + 128) >> 8
-    corners = ((row0 + x0, 256 - fx - fy + both), (row0 + x1, fx - both), (row1 + x0, fy - both), (row1 + x1, both))
-    red_blue, green = torch.zeros_like(x), torch.zeros_like(x)
-    for place, weight in corners:
-        texel = bank.texels.index_select(0, place)
-        green += ((texel >> 8) & GREEN) * weight
-        red_blue += (texel & RED_BLUE) * weight
-    colours = torch.stack((red_blue & 0xFFFF, green, (red_blue >> 16) & 0xFFFF))
-    return colours.to(u.dtype).mul_(1 / (255 * 256))
+    u, v = u - u.floor(), v - v.floor()
+    first = texture.to(torch.int32).mul_(bank.stride)
+    if between_levels:
+        level_of_detail = level_of_detail.clamp(0, bank.levels - 1.001)
+        fine = level_of_detail.floor()
+        share = level_of_detail - fine
+        packed = _weighted(bank, first, u, v, fine, (1 - share).mul_(WEIGHT))
+        packed += _weighted(bank, first, u, v, fine + 1, share.mul_(WEIGHT))
+    else:
+        level = level_of_detail.round().clamp_(0, bank.levels - 1)
+        packed = _weighted(bank, first, u, v, level, torch.full_like(u, WEIGHT))
+    lane, scale = 2**LANE_BITS - 1, 1 / (255 * WEIGHT)
+    red, green, blue = packed & lane, (packed >> LANE_BITS) & lane, packed >> 2 * LANE_BITS
+    return red.to(u.dtype).mul_(scale), green.to(u.dtype).mul_(scale), blue.to(u.dtype).mul_(scale)
 
 
-def _texel_position(coordinate: Float[Tensor, "N"], size: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
-    """In 1/256 of a texel, from the centre of texel 0, within one period."""
-    return ((coordinate - coordinate.floor()) * size - 0.5).mul_(256).floor_().to(torch.int32)
+def _weighted(
+    bank: TextureBank,
+    first: Int[Tensor, "N"],
+    u: Float[Tensor, "N"],
+    v: Float[Tensor, "N"],
+    level: Float[Tensor, "N"],
+    weight: Float[Tensor, "N"],
+) -> Int[Tensor, "N"]:
+    """The sum over the four texels around (u, v) on a level, times the weight, in lanes."""
+    start, size = bank.levels_table.index_select(1, level.to(torch.int32)).unbind()
+    x, y = (u * size).sub_(0.5), (v * size).sub_(0.5)
+    column, row = x.floor(), y.floor()
+    x.sub_(column)
+    y.sub_(row)
+    stride = size.add_(2)
+    # Texel (0, 0) lies behind the border. All of these are integers below 2²⁴, exact in float32.
+    place = row.add_(1).mul_(stride).add_(column).add_(start)
+    place = place.to(torch.int32).add_(1).add_(first)
+    down = stride.to(torch.int32)
+    right, below, both = x.mul_(weight), y * weight, x * y
+    places = (place, place + 1, place + down, place + down + 1)
+    shares = (weight - right - below + both, right - both, below - both, both)
+    total = torch.zeros_like(bank.texels[:1]).expand_as(place).contiguous()
+    for texel, share in zip(places, shares):
+        total += bank.texels.index_select(0, texel).mul_(share.to(torch.int64))
+    return total

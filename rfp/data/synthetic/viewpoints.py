@@ -7,16 +7,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rfp.data.synthetic.cameras import Cameras, back_project, intrinsics, looking_at, project
+from rfp.data.synthetic.cameras import Cameras, back_project, intrinsics, looking_at, normalized, project
 from rfp.data.synthetic.layouts import NUM_SOLIDS, Layout
 from rfp.data.synthetic.options import SceneOptions
 from rfp.data.synthetic.ray_casting import cast, local_rays
 from rfp.data.synthetic.scenes import Scenes
 from rfp.data.synthetic.solids import Solids, apply, clearance
 from rfp.data.synthetic.uniforms import Uniforms
+from rfp.records import map_tensors
 
 FIRST_CANDIDATES = 12
-SECOND_CANDIDATES = 20
+SECOND_CANDIDATES = 16
 GRID = (12, 16)
 """Rays that stand for a view while cameras are chosen."""
 NEAREST = 0.2
@@ -47,18 +48,15 @@ class Viewpoints:
 def draw_viewpoints(scenes: Scenes, layout: Layout, options: SceneOptions, u: Uniforms) -> Viewpoints:
     """A pair of cameras for each scene, chosen on the device from a fixed number of drawn candidates."""
     first = _choose_first(scenes, layout, options, u)
-    grid = grid_pixels(options.image_size, first.centre)
-    depth = cast(local_rays(scenes.solids, first), grid[:, :, 0], grid[:, :, 1])[0]
-    median_depth = _median(depth)
-
+    seen_first = glance(scenes.solids, first, options.image_size)
+    median_depth = _median(seen_first.depth)
     candidates = second_candidates(first, median_depth, options, u)
-    count = candidates.centre.shape[1]
-    repeated = _repeat(scenes.solids, count)
-    seen = overlap(repeated, _repeat_cameras(first, count), candidates, options.image_size)
-    free = _is_free(repeated, candidates, grid, median_depth[:, None])
+    seen, free = _judge(scenes.solids, first, seen_first, median_depth, candidates, options.image_size)
+
     low, high = options.overlap
     suitable = free & (seen >= low) & (seen <= high)
     # The first suitable one in the order of drawing; the last candidate is certain and suitable to all.
+    count = seen.shape[1]
     order = torch.arange(count, device=seen.device)
     rank = torch.where(suitable | (order == count - 1), count - order, torch.zeros_like(order))
     index = rank.argmax(dim=1)
@@ -71,6 +69,46 @@ def draw_viewpoints(scenes: Scenes, layout: Layout, options: SceneOptions, u: Un
     )
 
 
+@dataclass(frozen=True)
+class Glance:
+    """A view on a coarse grid of rays: their depths, the solids they end at, and the points."""
+
+    depth: Float[Tensor, "V N"]
+    solid: Int[Tensor, "V N"]
+    X: Float[Tensor, "V N 3"]
+
+
+def glance(solids: Solids, cameras: Cameras, image_size: tuple[int, int]) -> Glance:
+    """What one camera of each scene sees, on the coarse grid."""
+    grid = grid_pixels(image_size, cameras.centre)
+    depth, solid = cast(local_rays(solids, cameras), *normalized(cameras, grid))
+    return Glance(depth, solid, back_project(cameras, grid, depth))
+
+
+def _judge(
+    solids: Solids,
+    first: Cameras,
+    seen_first: Glance,
+    median_depth: Float[Tensor, "B"],
+    candidates: Cameras,
+    image_size: tuple[int, int],
+) -> tuple[Float[Tensor, "B J"], Bool[Tensor, "B J"]]:
+    """Each second camera's overlap with the first, and whether it stands free."""
+    shape = candidates.centre.shape[:2]
+    repeated, flat = _repeat(solids, shape[1]), _flat(candidates)
+    seen_second = glance(repeated, flat, image_size)
+    points = seen_first.X[:, None].expand(-1, shape[1], -1, -1).flatten(0, 1)
+    forth = visible(repeated, flat, points, image_size).float().mean(dim=-1)
+    # The points of all candidates in one list of the first camera: (B, J N).
+    back = visible(solids, first, seen_second.X.reshape(shape[0], -1, 3), image_size).float()
+    overlap = torch.minimum(forth.reshape(shape), back.reshape(*shape, -1).mean(dim=-1))
+
+    nearest = seen_second.depth.amin(dim=-1).reshape(shape)
+    room = clearance(repeated, flat.centre).reshape(shape)
+    scale = median_depth[:, None]
+    return overlap, (room > CLEARANCE * scale) & (nearest > NEAREST / 2 * scale)
+
+
 def grid_pixels(image_size: tuple[int, int], like: Tensor) -> Float[Tensor, "1 N 2"]:
     """Pixels spread evenly over the image, row by row."""
     height, width = image_size
@@ -78,20 +116,6 @@ def grid_pixels(image_size: tuple[int, int], like: Tensor) -> Float[Tensor, "1 N
     y = (torch.arange(rows, device=like.device, dtype=like.dtype) + 0.5) * (height / rows) - 0.5
     x = (torch.arange(columns, device=like.device, dtype=like.dtype) + 0.5) * (width / columns) - 0.5
     return torch.stack(torch.broadcast_tensors(x[None], y[:, None]), dim=-1).reshape(1, -1, 2)
-
-
-def overlap(solids: Solids, one: Cameras, two: Cameras, image_size: tuple[int, int]) -> Float[Tensor, "*B"]:
-    """The smaller share of the two views' rays whose ends the other camera sees, in its image and not occluded."""
-    shape = one.centre.shape[:-1]
-    seen = torch.minimum(_share_seen(solids, one, two, image_size), _share_seen(solids, two, one, image_size))
-    return seen.reshape(shape)
-
-
-def _share_seen(solids: Solids, one: Cameras, two: Cameras, image_size: tuple[int, int]) -> Float[Tensor, "V"]:
-    one, two = _flat(one), _flat(two)
-    pixels = grid_pixels(image_size, one.centre)
-    depth = cast(local_rays(_flat_solids(solids), one), pixels[..., 0], pixels[..., 1])[0]
-    return visible(solids, two, back_project(one, pixels, depth), image_size).to(depth.dtype).mean(dim=-1)
 
 
 def visible(
@@ -102,8 +126,8 @@ def visible(
     xy, expected = project(cameras, X)
     x, y = xy.unbind(dim=-1)
     inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5) & (expected > 0)
-    x, y = x.clamp(-0.5, width - 0.5), y.clamp(-0.5, height - 0.5)
-    met = cast(local_rays(_flat_solids(solids), cameras), x, y)[0]
+    nearby = torch.stack((x.clamp(-0.5, width - 0.5), y.clamp(-0.5, height - 0.5)), dim=-1)
+    met = cast(local_rays(solids, cameras), *normalized(cameras, nearby))[0]
     return inside & ((met - expected).abs() < SAME_DEPTH * expected)
 
 
@@ -121,12 +145,12 @@ def _choose_first(scenes: Scenes, layout: Layout, options: SceneOptions, u: Unif
     roll = math.radians(options.roll_deg) / 2 * u.between(-1.0, 1.0, J)
     candidates = Cameras(intrinsics(focal, options.image_size), looking_at(centre, target, roll), centre)
 
-    solids, flat = _flat_solids(_repeat(scenes.solids, J)), _flat(candidates)
-    grid = grid_pixels(options.image_size, centre)
-    depth, solid = cast(local_rays(solids, flat), grid[..., 0], grid[..., 1])
-    median = _median(depth)
-    room = torch.minimum(clearance(solids, flat.centre) / CLEARANCE, depth.amin(dim=-1) / NEAREST) / median
-    shares = (solid[..., None] == torch.arange(NUM_SOLIDS, device=solid.device)).to(depth.dtype).mean(dim=1)
+    solids, flat = _repeat(scenes.solids, J), _flat(candidates)
+    seen = glance(solids, flat, options.image_size)
+    room = torch.minimum(clearance(solids, flat.centre) / CLEARANCE, seen.depth.amin(dim=-1) / NEAREST)
+    room = room / _median(seen.depth)
+    numbers = torch.arange(NUM_SOLIDS, device=room.device)
+    shares = (seen.solid[..., None] == numbers).to(room.dtype).mean(dim=1)
     foreground = 1 - shares[:, 0]
     largest = shares[:, 1:].amax(dim=-1)
     several = 1 - (shares * shares).sum(dim=-1)
@@ -172,17 +196,6 @@ def _vector(like: Tensor, x: float, y: float, z: float) -> Float[Tensor, "3"]:
     return torch.stack([like.new_full((), value) for value in (x, y, z)])
 
 
-def _is_free(
-    solids: Solids, candidates: Cameras, grid: Float[Tensor, "1 N 2"], median_depth: Float[Tensor, "B 1"]
-) -> Bool[Tensor, "B J"]:
-    shape = candidates.centre.shape[:-1]
-    flat = _flat(candidates)
-    depth = cast(local_rays(_flat_solids(solids), flat), grid[..., 0], grid[..., 1])[0]
-    nearest = depth.amin(dim=-1).reshape(shape)
-    room = clearance(_flat_solids(solids), flat.centre).reshape(shape)
-    return (room > CLEARANCE * median_depth) & (nearest > NEAREST / 2 * median_depth)
-
-
 def _median(depth: Float[Tensor, "V N"]) -> Float[Tensor, "V"]:
     return depth.sort(dim=-1).values[:, depth.shape[-1] // 2]
 
@@ -198,26 +211,10 @@ def _take(cameras: Cameras, index: Int[Tensor, "B"]) -> Cameras:
 
 
 def _repeat(solids: Solids, count: int) -> Solids:
-    def repeated(value: Tensor) -> Tensor:
-        return value[:, None].expand(-1, count, *value.shape[1:])
-
-    return Solids(repeated(solids.centre), repeated(solids.half), repeated(solids.axes), repeated(solids.closed))
-
-
-def _repeat_cameras(cameras: Cameras, count: int) -> Cameras:
-    K, R, centre = cameras.K[:, None], cameras.R[:, None], cameras.centre[:, None]
-    return Cameras(K.expand(-1, count, -1, -1), R.expand(-1, count, -1, -1), centre.expand(-1, count, -1))
+    """Each scene's solids ``count`` times: (B, …) to (B count, …)."""
+    return map_tensors(solids, lambda value: value[:, None].expand(-1, count, *value.shape[1:]).flatten(0, 1))
 
 
 def _flat(cameras: Cameras) -> Cameras:
-    return Cameras(cameras.K.reshape(-1, 3, 3), cameras.R.reshape(-1, 3, 3), cameras.centre.reshape(-1, 3))
-
-
-def _flat_solids(solids: Solids) -> Solids:
-    n = solids.centre.shape[-2]
-    return Solids(
-        solids.centre.reshape(-1, n, 3),
-        solids.half.reshape(-1, n, 3),
-        solids.axes.reshape(-1, n, 3, 3),
-        solids.closed.reshape(-1, n),
-    )
+    """(B, J, …) to (B J, …)."""
+    return map_tensors(cameras, lambda value: value.flatten(0, 1))
