@@ -34,7 +34,7 @@ def texture_views() -> HomographyPairs:
     source = torch.cat(
         [torch.cat([textures[0], textures[1]], dim=-1), torch.cat([textures[2], textures[3]], dim=-1)], 1
     )
-    options = HomographyOptions(image_size=(300, 400), tilt_deg=45, roll_deg=25, scale=1.2)
+    options = HomographyOptions(image_size=(300, 400), tilt_deg=45.0, roll_deg=25.0, scale=1.2)
     return draw_homography_pairs(source[None], 1, options=options, generator=torch.Generator().manual_seed(3))
 
 

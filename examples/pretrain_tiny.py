@@ -156,7 +156,9 @@ def label_sources(
     """(x, y, weight) of the teacher's key points in each source, from its heat averaged over homographies."""
     size = options.source_size
     # one sample a pixel: these views change the scale little, and the teacher sees aliasing in photographs, too
-    views = HomographyOptions(image_size=(size, size), tilt_deg=30, roll_deg=15, scale=1.4, shift=0.1, supersampling=1)
+    views = HomographyOptions(
+        image_size=(size, size), tilt_deg=30.0, roll_deg=15.0, scale=1.4, shift=0.1, supersampling=1
+    )
     step = torch.arange(size, device=sources.device, dtype=torch.float32)
     pixels = torch.stack(torch.meshgrid(step, step, indexing="xy"), dim=-1).flatten(0, 1)
     labels = []
