@@ -20,6 +20,7 @@ The output folder gets the weights (rfp.load_network reads them), metrics.json, 
 import copy
 import json
 import math
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -319,4 +320,7 @@ def draw_curves(rows: list[dict[str, float]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except rfp.InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,5 +1,6 @@
 """Every example runs as a user would run it, and says something."""
 
+import copy
 import importlib.util
 import json
 import os
@@ -9,9 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import rfp
+from rfp.data import HomographyOptions
+from rfp.data.homographies import homography_pairs_on_noise
 from rfp.models import Tiny
+from tests.sync_deny_list import no_host_visits
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 needs_weights = pytest.mark.skipif(
@@ -69,6 +74,64 @@ def test_pretrain_tiny(tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["last"] == rows[-1]
     assert isinstance(rfp.load_network(tmp_path), Tiny)
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def pretraining_step(module, device: str, augment: bool):
+    """One step of examples/pretrain_tiny.py, from drawing the pairs to the averaged weights, on ``device``."""
+    network = Tiny(batch_norm=True).to(device)
+    average = copy.deepcopy(network)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=device == "cuda")
+    sources = torch.zeros(3, 3, 64, 64, dtype=torch.uint8, device=device)
+    labels = torch.ones(3, 32, 3, device=device)
+    # meta has no generators; a CPU one serves
+    generator = torch.Generator(device if device == "cuda" else "cpu")
+    options, views = module.Options(points=16), HomographyOptions(image_size=(32, 48))
+    source = torch.zeros(2, dtype=torch.long, device=device)
+    uniforms = torch.rand(2, 2, 8, device=device)
+    if not augment:
+        module.PhotometricAugmentation = lambda **changes: lambda images, generator: images
+
+    def step():
+        pairs = homography_pairs_on_noise(sources, source, uniforms, views)
+        metrics = module.pretraining_loss(network, pairs, labels, options, generator)
+        metrics["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        module.follow(average, network, 0.9)
+        return metrics
+
+    return step
+
+
+def example_module(name: str):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_pretraining_step_runs_without_data_under_the_deny_list():
+    """Without the photometric changes: kornia uploads its blur by itself, without waiting, on a GPU."""
+    step = pretraining_step(example_module("pretrain_tiny"), "meta", augment=False)
+    with no_host_visits():
+        metrics = step()
+    assert all(value.device.type == "meta" for value in metrics.values())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_pretraining_step_never_waits_on_a_gpu():
+    step = pretraining_step(example_module("pretrain_tiny"), "cuda", augment=True)
+    step()  # lazy initialisation may synchronise
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_every_example_has_a_test():
