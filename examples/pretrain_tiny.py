@@ -163,7 +163,8 @@ def label_sources(
     step = torch.arange(size, device=sources.device, dtype=torch.float32)
     pixels = torch.stack(torch.meshgrid(step, step, indexing="xy"), dim=-1).flatten(0, 1)
     labels = []
-    for source in tqdm(sources.split(4), unit="batch of labels", dynamic_ncols=True):
+    batch = 4 if sources.is_cuda else 1  # a CPU's caches hold one
+    for source in tqdm(sources.split(batch), unit="batch of labels", dynamic_ncols=True):
         total = teacher.extract(source / 255).log_heat.exp()
         seen = torch.ones_like(total)
         each = torch.arange(len(source), device=source.device)
