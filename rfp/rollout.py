@@ -37,6 +37,7 @@ from rfp.records import (
 from rfp.rewards import PoseErrorReward
 from rfp.robust.ransac import RansacOptions
 from rfp.robust.relative_pose import RelativePoseEstimator
+from rfp.stages import stage
 
 
 @runtime_checkable
@@ -194,30 +195,34 @@ def rollout_on_noise(
     num_pairs, num_keypoints = len(pairs), options.keypoints.num_keypoints
 
     images = [pair.image1 for pair in pairs] + [pair.image2 for pair in pairs]
-    features = _extract(network, images)
-    distribution = keypoint_distribution(features.log_heat, features.sizes, options.keypoints)
-    uniforms = torch.cat([noise.keypoints1, noise.keypoints2])
-    keypoints = draw_keypoints(distribution, uniforms, options.keypoints)
-    descriptors = features.describe(network, keypoints.xy_px.detach())
-    positions = keypoints.xy_px.detach()
-    if options.subpixel and isinstance(network, SubpixelNetwork):
-        positions = features.refine(network, positions)
+    with stage("network"):
+        features = _extract(network, images)
+    with stage("key points"):
+        distribution = keypoint_distribution(features.log_heat, features.sizes, options.keypoints)
+        uniforms = torch.cat([noise.keypoints1, noise.keypoints2])
+        keypoints = draw_keypoints(distribution, uniforms, options.keypoints)
+    with stage("descriptors"):
+        descriptors = features.describe(network, keypoints.xy_px.detach())
+        positions = keypoints.xy_px.detach()
+        if options.subpixel and isinstance(network, SubpixelNetwork):
+            positions = features.refine(network, positions)
 
     one, two = slice(0, num_pairs), slice(num_pairs, 2 * num_pairs)
-    candidates = match_distribution(
-        descriptors[one], descriptors[two], keypoints.valid[one], keypoints.valid[two], options.matches
-    )
-    matches = draw_matches(
-        candidates,
-        noise.matches,
-        keypoints.valid[one].sum(dim=-1),
-        options.matches.num_slots(num_keypoints),
-        options.matches,
-    )
+    with stage("matches"):
+        candidates = match_distribution(
+            descriptors[one], descriptors[two], keypoints.valid[one], keypoints.valid[two], options.matches
+        )
+        matches = draw_matches(
+            candidates,
+            noise.matches,
+            keypoints.valid[one].sum(dim=-1),
+            options.matches.num_slots(num_keypoints),
+            options.matches,
+        )
 
     truth = _truth(pairs, features.valid[one] & features.valid[two], positions.dtype)
-    correspondences = _correspondences(positions[one], positions[two], matches, truth)
-    with torch.no_grad():
+    with torch.no_grad(), stage("estimator and reward"):
+        correspondences = _correspondences(positions[one], positions[two], matches, truth)
         result = estimator(correspondences, noise.estimator)
         value = reward(result, correspondences, truth)
 

@@ -52,3 +52,13 @@ def _named(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("--device mps: not usable here; pass --device cpu or auto")
     return device
+
+
+def peak_memory_mib() -> float:
+    """The largest memory that this process has held so far, in MiB; on Windows 0, which has no such figure."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

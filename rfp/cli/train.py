@@ -3,17 +3,22 @@
 import copy
 import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 from torch import nn
 from tqdm import tqdm
 
-from rfp.cli.device import choose_device
+from rfp.cli.device import choose_device, peak_memory_mib
 from rfp.cli.output import check_can_write, write_figures
 from rfp.data.pairs import PosedPairs
+from rfp.data.photographs import load_photographs
+from rfp.data.synthetic import HELD_OUT_FAMILIES, HELD_OUT_LAYOUTS, RenderedPairs, SceneOptions, rendered_set
 from rfp.evaluation.matching import epipolar_error_px, match_images
 from rfp.evaluation.report import EvaluationReport, format_table
 from rfp.models.pretrained import load_network
@@ -23,12 +28,17 @@ from rfp.plotting.figures import save_figure
 from rfp.plotting.matches import DrawnMatches, draw_matches_of_networks
 from rfp.records import InputError, PosedPair
 from rfp.rollout import RolloutOptions
+from rfp.stages import StageClock, stage_clock
 from rfp.training.checkpoint import prepare_run_folder, write_json
 from rfp.training.options import TrainerOptions, options_from_json
 from rfp.training.trainer import Trainer, TrainingSummary, judged
 
 SMALLEST_IMAGE = 32
 """Below this there is no room for key points between the borders."""
+VALIDATION_SEED = 1_000_003
+"""Of the rendered pairs that select the weights, and the next one of those in the table: fixed, so that runs of any
+seed are judged on the same pairs."""
+HELD_OUT = "rendered, held out"
 
 
 @dataclass(frozen=True)
@@ -36,19 +46,29 @@ class Train:
     """Fine-tune a network by REINFORCE on the pose error of image pairs.
 
     Three sets of pairs with three roles: --data teaches, --validation selects the weights that are kept (the start is
-    among the candidates), --report is only looked at before and after.
+    among the candidates), --report is only looked at before and after. Without --data, rfp renders its own scenes for
+    all three; those of the table are of layouts and textures that training does not draw.
     """
 
-    network: str = "aliked-t16"
+    network: str = "tiny"
     """A pretrained network's name, or a run folder or weights file to go on from."""
     data: tuple[Path, ...] = ()
-    """Folders of posed pairs to train on."""
+    """Folders of posed pairs to train on; without any, scenes are rendered."""
     validation: tuple[Path, ...] = ()
-    """Folders whose AUC selects the weights; without any, the last weights are kept."""
+    """Folders whose AUC selects the weights; without any, rendered pairs of the training's kinds do, or with --data
+    the last weights are kept."""
     report: tuple[Path, ...] = ()
     """Folders for the table before and after; they select nothing."""
     image_size: int = 320
-    """Longer side of the images in pixels; intrinsics are scaled in step."""
+    """Longer side of the images of folders in pixels; intrinsics are scaled in step."""
+    scenes: SceneOptions = field(default_factory=SceneOptions)
+    """What is rendered where there is no --data."""
+    photographs: Path | None = None
+    """Folder of photographs that rendered scenes wear beside the procedural textures."""
+    rendered_validation: int = 64
+    """Rendered pairs that select the weights."""
+    rendered_report: int = 200
+    """Rendered pairs of held-out layouts and textures in the table."""
     paper: bool = False
     """The policy and baseline of Reinforced Feature Points (CVPR 2020) as defaults: no NMS, with replacement, τ = 1,
     mean; options given beside it hold."""
@@ -60,6 +80,8 @@ class Train:
     """Go on with the run in this folder: its options hold, --steps may be raised."""
     json: Path | None = None
     """Write the figures of the run to this file, too."""
+    profile: bool = False
+    """Print where the time of the training steps went, stage by stage, and the peak memory."""
     trainer: Annotated[TrainerOptions, tyro.conf.arg(name="")] = field(default_factory=TrainerOptions)
 
 
@@ -83,6 +105,10 @@ def defaults_to_resume(folder: Path) -> Train:
             validation=tuple(map(Path, options["validation"])),
             report=tuple(map(Path, options["report"])),
             image_size=options["image_size"],
+            scenes=options_from_json(SceneOptions, options["scenes"]),
+            photographs=Path(options["photographs"]) if options["photographs"] else None,
+            rendered_validation=options["rendered_validation"],
+            rendered_report=options["rendered_report"],
             output=folder,
             resume=folder,
             trainer=options_from_json(TrainerOptions, options["trainer"]),
@@ -93,44 +119,106 @@ def defaults_to_resume(folder: Path) -> Train:
 
 def train(command: Train) -> dict[str, Any]:
     """Run the command and return the figures that ``summary.json`` holds."""
-    if not command.data:
-        raise InputError("expected folders of posed pairs to train on, got none; give --data FOLDER")
+    _check(command)
+    options = command.trainer
+    device = choose_device(command.device)
+    start = load_network(command.network).to(device)
+    sets = _sets(command, device)
+    folder = command.resume or command.output or _new_run_folder(command.network)
+    folder = prepare_run_folder(folder, resume=command.resume is not None)
+    print(f"training {command.network} on {sets.train!r}, run folder {folder}")
+
+    network = copy.deepcopy(start)
+    before = {name: judged(start, pairs, options.judge, progress=True) for name, pairs in sets.reports.items()}
+    with stage_clock(device) if command.profile else nullcontext() as clock:
+        summary = _fit(network, options, command, sets, folder)
+    after = {name: judged(network, pairs, options.judge, progress=True) for name, pairs in sets.reports.items()}
+
+    reward_curve(summary.metrics, path=folder / "reward.png", validations=summary.validations)
+    _draw_matches({"before": start, "after": network}, sets.shown(command.scenes), options, folder)
+    figures = _figures(command, summary, before, after)
+    if clock is not None:
+        figures["profile"] = _profile(clock, summary.seconds)
+    write_json(folder / "summary.json", figures)
+    write_figures(command.json, figures)
+    _print_outcome(summary, before, after, folder)
+    if clock is not None:
+        _print_profile(figures["profile"])
+    return figures
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """The pairs of a run by their role."""
+
+    train: PosedPairs | RenderedPairs
+    validation: Sequence[PosedPair] | None
+    reports: dict[str, Sequence[PosedPair]]
+
+    def shown(self, options: SceneOptions) -> PosedPair:
+        """The pair of the picture before and after: one that taught nothing, where there is one."""
+        pairs = next(iter(self.reports.values()), self.validation)
+        if pairs is None:
+            is_folder = isinstance(self.train, PosedPairs)
+            pairs = self.train if is_folder else rendered_set(options, num_pairs=1, seed=VALIDATION_SEED)
+        return pairs[len(pairs) // 2]
+
+
+def _sets(command: Train, device: torch.device) -> _Sets:
+    """Read from folders, or rendered where no folder is given."""
+    validation = _checked_pairs(command.validation, command) if command.validation else None
+    reports: dict[str, Sequence[PosedPair]] = dict(_report_sets(command))
+    if command.data:
+        return _Sets(_checked_pairs(command.data, command), validation, reports)
+    photographs = None
+    if command.photographs is not None:
+        draw = torch.Generator().manual_seed(VALIDATION_SEED)
+        photographs = load_photographs(command.photographs, size=256, crops=2, largest_scale=2.0, generator=draw)
+    if validation is None and command.rendered_validation:
+        print(f"rendering {command.rendered_validation} pairs that select the weights")
+        validation = rendered_set(
+            command.scenes,
+            num_pairs=command.rendered_validation,
+            seed=VALIDATION_SEED,
+            device=device,
+            photographs=photographs,
+        )
+    if command.rendered_report:
+        print(f"rendering {command.rendered_report} pairs of held-out layouts and textures for the table")
+        held_out = replace(
+            command.scenes,
+            layouts=HELD_OUT_LAYOUTS,
+            textures=HELD_OUT_FAMILIES,
+            texture_seed=command.scenes.texture_seed + 1,
+        )
+        reports[HELD_OUT] = rendered_set(
+            held_out, num_pairs=command.rendered_report, seed=VALIDATION_SEED + 1, device=device
+        )
+    return _Sets(RenderedPairs(command.scenes, photographs=photographs), validation, reports)
+
+
+def _check(command: Train) -> None:
+    """Refuse what cannot work before anything is rendered or read."""
     if command.image_size < SMALLEST_IMAGE:
         raise InputError(f"--image-size: expected at least {SMALLEST_IMAGE} pixels, got {command.image_size}; try 320")
     if command.resume is not None and command.output not in (None, command.resume):
         raise InputError(f"--output {command.output}: a resumed run stays in {command.resume}; leave --output out")
-    options = command.trainer
+    for flag, count in (
+        ("--rendered-validation", command.rendered_validation),
+        ("--rendered-report", command.rendered_report),
+    ):
+        if count < 0:
+            raise InputError(f"{flag}: expected a number of pairs of at least 0, got {count}")
+    if command.data and command.photographs is not None:
+        raise InputError("--photographs are for rendered scenes; leave out either them or --data")
     check_can_write(command.json)
-    device = choose_device(command.device)
-    pairs = _checked_pairs(command.data, command)
-    validation = _checked_pairs(command.validation, command) if command.validation else None
-    reports = _report_sets(command)
-    start = load_network(command.network).to(device)
-    folder = command.resume or command.output or _new_run_folder(command.network)
-    folder = prepare_run_folder(folder, resume=command.resume is not None)
-    print(f"training {command.network} on {pairs!r}, run folder {folder}")
-
-    network = copy.deepcopy(start)
-    before = {name: judged(start, sets, options.judge) for name, sets in reports.items()}
-    summary = _fit(network, options, command, pairs, validation, folder)
-    after = {name: judged(network, sets, options.judge) for name, sets in reports.items()}
-
-    reward_curve(summary.metrics, path=folder / "reward.png", validations=summary.validations)
-    shown = next(iter(reports.values())) if reports else (validation or pairs)
-    _draw_matches({"before": start, "after": network}, shown[len(shown) // 2], options, folder)
-    figures = _figures(command, summary, before, after)
-    write_json(folder / "summary.json", figures)
-    write_figures(command.json, figures)
-    _print_outcome(summary, before, after, folder)
-    return figures
 
 
 def _fit(
     network: nn.Module,
     options: TrainerOptions,
     command: Train,
-    pairs: PosedPairs,
-    validation: PosedPairs | None,
+    sets: _Sets,
     folder: Path,
 ) -> TrainingSummary:
     """Train under a progress bar."""
@@ -140,6 +228,10 @@ def _fit(
         "validation": [str(path) for path in command.validation],
         "report": [str(path) for path in command.report],
         "image_size": command.image_size,
+        "scenes": asdict(command.scenes),
+        "photographs": None if command.photographs is None else str(command.photographs),
+        "rendered_validation": command.rendered_validation,
+        "rendered_report": command.rendered_report,
     }
     with tqdm(total=options.steps, unit="step", dynamic_ncols=True) as bar:
 
@@ -152,8 +244,8 @@ def _fit(
             bar.write(f"step {step:5d}: validation AUC@5/10/20 {auc}")
 
         return Trainer(network, options).fit(
-            pairs,
-            validation=validation,
+            sets.train,
+            validation=sets.validation,
             output=folder,
             resume=command.resume is not None,
             record=record,
@@ -220,6 +312,23 @@ def _print_outcome(
     if rows:
         print(format_table(rows))
     print(f"run folder: {folder}")
+
+
+def _profile(clock: StageClock, seconds: float) -> dict[str, Any]:
+    """Seconds of each stage of the training steps and validations, and what lies between them."""
+    stages = clock.seconds()
+    return {
+        "seconds": {**stages, "rest": max(0.0, seconds - sum(stages.values()))},
+        "peak_memory_mib": round(peak_memory_mib()),
+    }
+
+
+def _print_profile(profile: dict[str, Any]) -> None:
+    total = sum(profile["seconds"].values())
+    print(f"\n{'stage':24s} seconds   share")
+    for name, seconds in profile["seconds"].items():
+        print(f"{name:24s} {seconds:7.1f}  {seconds / total:6.1%}")
+    print(f"peak memory of the process: {profile['peak_memory_mib']} MiB")
 
 
 def _report_sets(command: Train) -> dict[str, PosedPairs]:

@@ -3,7 +3,7 @@
 from rfp.data.augmentation import PhotometricAugmentation, photometric_augmentation
 from rfp.data.homographies import HomographyOptions, HomographyPairs, draw_homography_pairs
 from rfp.data.images import read_image, resize_image
-from rfp.data.pairs import PosedPairs
+from rfp.data.pairs import PairStream, PosedPairs
 from rfp.data.photographs import load_photographs
 from rfp.records import InputError
 
@@ -11,6 +11,7 @@ __all__ = [
     "HomographyOptions",
     "HomographyPairs",
     "InputError",
+    "PairStream",
     "PhotometricAugmentation",
     "PosedPairs",
     "draw_homography_pairs",

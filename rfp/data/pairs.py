@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,18 @@ from rfp.geometry.camera import scale_intrinsics
 from rfp.records import InputError, PosedPair
 
 Folder = str | Path
+
+
+@runtime_checkable
+class PairStream(Protocol):
+    """An endless source of posed pairs, made where they are needed: what a trainer takes beside a sequence.
+
+    Its ``repr`` tells one stream from another: a run resumes only with the one it began with.
+    """
+
+    def draw(self, count: int, *, generator: torch.Generator) -> list[PosedPair]:
+        """``count`` new pairs on the generator's device, the same for the same state of the generator."""
+        ...
 
 
 class PosedPairs(Sequence[PosedPair]):

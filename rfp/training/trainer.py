@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from rfp.data.augmentation import photometric_augmentation
+from rfp.data.pairs import PairStream
 from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
 from rfp.models.state import device_of, in_eval_mode
@@ -22,6 +23,7 @@ from rfp.reinforce.diagnostics import draw_statistics
 from rfp.reinforce.surrogate import surrogate_loss
 from rfp.rewards import PoseErrorReward
 from rfp.rollout import FeatureNetwork, Reward, Rollout, TaskEstimator, default_estimator, rollout
+from rfp.stages import stage
 from rfp.training.checkpoint import TrainingState, load_checkpoint, prepare_run_folder, save_checkpoint, write_json
 from rfp.training.interruption import Interruption, deferred_interruption
 from rfp.training.metrics_log import MetricsLog
@@ -77,7 +79,7 @@ class Trainer:
 
     def fit(
         self,
-        pairs: Sequence[PosedPair],
+        pairs: Sequence[PosedPair] | PairStream,
         *,
         validation: Sequence[PosedPair] | None = None,
         output: Path | str | None = None,
@@ -89,6 +91,8 @@ class Trainer:
         """Train, and leave the network with the best weights on ``validation`` (the last ones without it).
 
         Args:
+            pairs: Posed pairs, each seen once in every epoch, or a stream that makes new ones for every step
+                (``rfp.data.RenderedPairs``).
             output: Run folder, which gets options, metrics, weights and checkpoints; None writes nothing.
             resume: Go on from the checkpoint in ``output``.
             record: Entries added to the run's ``options.json`` (where its data came from, say).
@@ -102,7 +106,7 @@ class Trainer:
                 data.
             KeyboardInterrupt: the run was interrupted.
         """
-        if len(pairs) == 0:
+        if not isinstance(pairs, PairStream) and len(pairs) == 0:
             raise InputError("expected at least one pair to train on, got none; check the data folders")
         folder = None if output is None else prepare_run_folder(output, resume=resume)
         if folder is None and resume:
@@ -134,13 +138,16 @@ class Trainer:
                 reward=self.reward,
             )
             rows.append(reinforce(rolled, self.options, scale=1.0 / len(batches)))
-        norm, usable = clip_gradients(self.parameters, self.options.clip_norm)
-        step_where(usable, optimizer)
+        with stage("optimiser"):
+            norm, usable = clip_gradients(self.parameters, self.options.clip_norm)
+            step_where(usable, optimizer)
         means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
         return {**means, "gradient_norm": norm, "skipped": (~usable).to(norm.dtype)}
 
 
-def judged(network: nn.Module, pairs: Sequence[PosedPair], judge: JudgeOptions) -> EvaluationReport:
+def judged(
+    network: nn.Module, pairs: Sequence[PosedPair], judge: JudgeOptions, *, progress: bool = False
+) -> EvaluationReport:
     """The report that ``judge`` asks for: of validations in a run, and of the table around it."""
     return evaluate(
         network,
@@ -148,6 +155,7 @@ def judged(network: nn.Module, pairs: Sequence[PosedPair], judge: JudgeOptions) 
         estimator=judge.estimator,
         num_keypoints=judge.num_keypoints,
         max_error_px=judge.max_error_px,
+        progress=progress,
     )
 
 
@@ -162,7 +170,8 @@ def reinforce(rolled: Rollout, options: TrainerOptions, *, scale: float = 1.0) -
         keypoint_weight=options.keypoint_weight,
         match_weight=options.match_weight,
     )
-    (loss * scale).backward()
+    with stage("backward"):
+        (loss * scale).backward()
     return {
         **draw_statistics(rolled.reward, rolled.failed, rolled.valid),
         "candidates": rolled.matches.num_candidates.to(rolled.reward.dtype).mean(),
@@ -266,8 +275,8 @@ class _RunState:
             self._validate()
         per_step = options.pairs_per_step * options.accumulate
         while self.step < options.steps:
-            indices = batch_indices(self.step, per_step, len(self.pairs), options.seed)
-            pairs = [self.pairs[index].to(self.trainer.device) for index in indices]
+            with stage("pairs"):
+                pairs = self._pairs_of_step(per_step)
             batches = [pairs[k : k + options.pairs_per_step] for k in range(0, per_step, options.pairs_per_step)]
             for group in self.optimizer.param_groups:
                 group["lr"] = options.learning_rate * min(1.0, (self.step + 1) / max(1, options.warmup_steps))
@@ -302,6 +311,15 @@ class _RunState:
             seconds=time.perf_counter() - started,
         )
 
+    def _pairs_of_step(self, count: int) -> list[PosedPair]:
+        """The pairs of the present step on the network's device, by the seed and the step alone: a run resumes."""
+        device, seed = self.trainer.device, self.options.seed
+        if isinstance(self.pairs, PairStream):
+            generator = torch.Generator(device=device).manual_seed(seed * 1_000_003 + self.step)
+            return self.pairs.draw(count, generator=generator)
+        indices = batch_indices(self.step, count, len(self.pairs), seed)
+        return [self.pairs[index].to(device) for index in indices]
+
     def _kept_step(self) -> int:
         return self.step if self.validation is None else self.best_step
 
@@ -322,7 +340,8 @@ class _RunState:
     def _validate(self) -> None:
         if self.validation is None:
             return
-        report = judged(self.network, self.validation, self.options.judge)
+        with stage("validation"):
+            report = judged(self.network, self.validation, self.options.judge)
         score = report.auc[self.options.judge.select_on]
         self.validations.append({"step": self.step, "auc": dict(report.auc)})
         if score > self.best_score:
@@ -357,7 +376,9 @@ class _RunState:
         self.validations = state.validations
 
 
-def _identity(trainer: Trainer, pairs: Sequence[PosedPair], validation: Sequence[PosedPair] | None) -> dict[str, Any]:
+def _identity(
+    trainer: Trainer, pairs: Sequence[PosedPair] | PairStream, validation: Sequence[PosedPair] | None
+) -> dict[str, Any]:
     """What a resumed run must share with its beginning. The number of steps may grow."""
     chosen = asdict(trainer.options)
     del chosen["steps"]
@@ -371,8 +392,10 @@ def _identity(trainer: Trainer, pairs: Sequence[PosedPair], validation: Sequence
     }
 
 
-def _digest(pairs: Sequence[PosedPair]) -> str:
+def _digest(pairs: Sequence[PosedPair] | PairStream) -> str:
     """Tells one data set from another, in one line."""
+    if isinstance(pairs, PairStream):
+        return repr(pairs)
     names = getattr(pairs, "names", None) or [str(len(pairs))]
     size = getattr(pairs, "image_size", None)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]

