@@ -246,7 +246,7 @@ def clutter(u: Uniforms) -> Layout:
     zero = torch.zeros_like(half[:, 0])
     surface = u.between(0.65, 0.85, 1)
     table = tilted(
-        points(zero, zero, surface[:, 0])[:, None] - half[:, None] * 0,
+        points(zero, zero, surface[:, 0])[:, None],
         sizes(u, 1, (0.7, 1.1), (0.5, 0.8), (0.02, 0.03)),
         points(zero, zero, u.between(-0.4, 0.4))[:, None],
     )

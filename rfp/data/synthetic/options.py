@@ -32,15 +32,15 @@ class SceneOptions:
     """Horizontal, of the first camera."""
     focal_ratio: float = 1.15
     """The second camera's focal length is the first's times at most this, or divided by it."""
-    baseline: Range = (0.15, 0.55)
+    baseline: Range = (0.15, 0.65)
     """Distance between the cameras as a share of the median depth of the first view."""
-    look_deg: float = 10.0
+    look_deg: float = 12.0
     """The second camera looks at the middle of the first view, off by at most this angle across and half of it up."""
-    roll_deg: float = 8.0
+    roll_deg: float = 6.0
     """Largest difference of roll between the cameras."""
-    overlap: Range = (0.25, 0.9)
+    overlap: Range = (0.2, 0.85)
     """Share of each view (the smaller of the two) that the other one sees."""
-    exposure: float = 0.5
+    exposure: float = 0.7
     """Largest change of each image's brightness, in stops."""
     white_balance: float = 0.08
     """Largest change of the red and blue gains of each image."""
@@ -48,7 +48,7 @@ class SceneOptions:
     """Largest loss of light in the corners."""
     blur_px: Range = (0.3, 0.85)
     """Standard deviation of each image's point spread."""
-    noise: Range = (0.004, 0.02)
+    noise: Range = (0.005, 0.03)
     """Standard deviation of each image's noise, of values in [0, 1]."""
 
     def __post_init__(self) -> None:
@@ -59,8 +59,8 @@ class SceneOptions:
     @classmethod
     def easy(cls, **changes) -> "SceneOptions":
         """Small baselines and much overlap: an untrained network should pass here."""
-        easy = cls(baseline=(0.1, 0.25), look_deg=4.0, roll_deg=4.0, focal_ratio=1.05, overlap=(0.55, 0.95))
-        return replace(easy, exposure=0.3, blur_px=(0.3, 0.7), noise=(0.002, 0.01), **changes)
+        easy = cls(baseline=(0.1, 0.25), look_deg=4.0, roll_deg=3.0, focal_ratio=1.05, overlap=(0.55, 0.95))
+        return replace(easy, exposure=0.3, blur_px=(0.3, 0.7), noise=(0.003, 0.02), **changes)
 
     @classmethod
     def medium(cls, **changes) -> "SceneOptions":
@@ -70,8 +70,8 @@ class SceneOptions:
     @classmethod
     def hard(cls, **changes) -> "SceneOptions":
         """Wide baselines, roll, changes of scale and of exposure."""
-        hard = cls(baseline=(0.35, 0.9), look_deg=14.0, roll_deg=15.0, focal_ratio=1.4, overlap=(0.12, 0.7))
-        return replace(hard, exposure=1.0, noise=(0.005, 0.03), blur_px=(0.4, 0.85), **changes)
+        hard = cls(baseline=(0.35, 0.9), look_deg=14.0, roll_deg=10.0, focal_ratio=1.4, overlap=(0.12, 0.7))
+        return replace(hard, exposure=1.0, noise=(0.01, 0.04), blur_px=(0.4, 0.85), **changes)
 
     @classmethod
     def held_out(cls, **changes) -> "SceneOptions":

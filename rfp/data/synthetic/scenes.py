@@ -49,6 +49,8 @@ class Scenes:
 
     solids: Solids
     surfaces: Surfaces
+    scale: Float[Tensor, "*B"]
+    """The distance from which a scene is seen, in metres."""
     light: Float[Tensor, "*B 3"]
     """Where the lamp is, in metres; a sun is far away."""
     ambient: Float[Tensor, "*B"]
@@ -86,6 +88,7 @@ def draw_scenes(layout: Layout, choice: Int[Tensor, "B"], num_textures: int, u: 
     return Scenes(
         solids=layout.solids,
         surfaces=draw_surfaces(layout, num_textures, u),
+        scale=layout.scale,
         light=_draw_light(layout, u),
         ambient=ambient,
         power=2.6 - 0.6 * layout.outdoor,

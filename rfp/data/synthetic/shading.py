@@ -14,6 +14,8 @@ from rfp.data.synthetic.texture_bank import TextureBank, look_up
 
 GREY = 0.45
 """What a surface without contrast looks like, before its tint."""
+SHADE, SHADE_HEIGHT = 0.55, 0.05
+"""Walls and sides darken towards the ground by this share, over this height (of the scene's scale)."""
 LARGEST_STEP, LARGEST_STEP_ON_ROUNDS = 1e-5, 2e-4
 """Of the Newton step on the depth, as a share of it: the packed depth is off by 4e-6, ten times that on rounds."""
 
@@ -103,7 +105,7 @@ class Hits:
     light: Float[Tensor, "N"]
 
 
-def _solid_table(scenes: Scenes, rays: LocalRays) -> Float[Tensor, "29 Vn"]:
+def _solid_table(scenes: Scenes, rays: LocalRays) -> Float[Tensor, "31 Vn"]:
     """What shading needs to know about a solid of a view: a column for each."""
     solids = scenes.solids
     views, n = solids.closed.shape
@@ -121,6 +123,8 @@ def _solid_table(scenes: Scenes, rays: LocalRays) -> Float[Tensor, "29 Vn"]:
         1 / solids.half,
         light,
         solids.axes[..., 2],
+        solids.centre[..., 2:] / (SHADE_HEIGHT * scenes.scale[:, None, None]),
+        1 / (SHADE_HEIGHT * scenes.scale[:, None, None]).expand(views, n, 1),
         is_round[None, :, None].expand(views, n, 1),
         solids.closed[..., None],
         everywhere(scenes.ambient),
@@ -146,7 +150,7 @@ def surface_hits(
     d = [rows[3 + 3 * k].mul_(x).add_(rows[4 + 3 * k].mul_(y)).add_(rows[5 + 3 * k]) for k in range(3)]
     l = [rows[k].addcmul_(depth, d[k]) for k in range(3)]  # noqa: E741
     half, inverse_half, lamp, vertical = (rows[start : start + 3] for start in (12, 15, 18, 21))
-    is_round, closed, ambient, power, falloff = rows[24:]
+    ground, per_height, is_round, closed, ambient, power, falloff = rows[24:]
 
     w, smooth = _weights(l, is_round, closed)
     g = [w[k] * l[k] for k in range(3)]
@@ -173,7 +177,9 @@ def surface_hits(
     square = _dot(distance, distance).clamp_(min=1e-6)
     diffuse = diffuse.mul_(power).mul_(square.rsqrt()).div_(falloff.mul_(square).add_(1))
     upward = _dot(normal, vertical).mul_(facing)
-    light = upward.mul_(0.3).add_(0.7).mul_(ambient).add_(diffuse)
+    height = _dot(vertical, [l[k].mul_(half[k]) for k in range(3)]).mul_(per_height).add_(ground)
+    shade = height.clamp_(min=0).neg_().exp_().mul_(SHADE).mul_(1 - upward.clamp(min=0))
+    light = upward.mul_(0.3).add_(0.7).mul_(ambient).add_(diffuse).mul_(1 - shade)
     return Hits(depth + step, face, p, q, stretch, light)
 
 

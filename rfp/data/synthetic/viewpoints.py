@@ -16,8 +16,8 @@ from rfp.data.synthetic.solids import Solids, apply, clearance
 from rfp.data.synthetic.uniforms import Uniforms
 from rfp.records import map_tensors
 
-FIRST_CANDIDATES = 12
-SECOND_CANDIDATES = 16
+FIRST_CANDIDATES = 8
+SECOND_CANDIDATES = 12
 GRID = (12, 16)
 """Rays that stand for a view while cameras are chosen."""
 NEAREST = 0.2
@@ -165,15 +165,19 @@ def second_candidates(first: Cameras, median_depth: Float[Tensor, "B"], options:
     direction = u.between(-1.0, 1.0, *drawn) * _vector(first.centre, 1.0, 0.45, 0.6)
     direction = torch.nn.functional.normalize(direction + 1e-4, dim=-1)
     scale = median_depth[:, None]
-    share = u.between(*options.baseline, J)
-    certain = (torch.arange(J, device=share.device) == J - 1).to(share.dtype)
+    order = torch.arange(J, device=scale.device, dtype=scale.dtype)
+    # The second half is drawn from ever narrower parts of the ranges, so that few pairs need the last candidate.
+    mild = (2 - 2 * order / J).clamp(max=1)
+    low, high = options.baseline
+    share = low + (high - low) * mild * u.between(0.0, 1.0, J)
+    certain = (order == J - 1).to(share.dtype)
     share = torch.lerp(share, share.new_full((), min(CERTAIN_BASELINE, options.baseline[0])).expand_as(share), certain)
     drawn_part = 1 - certain
     to_world = first.R.mT[:, None]
     centre = first.centre[:, None] + apply(to_world, direction * (share * scale)[..., None])
 
     # The point in the middle of the first view, off by the drawn angles as the second camera sees them.
-    look = math.tan(math.radians(options.look_deg)) * u.between(-1.0, 1.0, J, 2)
+    look = math.tan(math.radians(options.look_deg)) * u.between(-1.0, 1.0, J, 2) * mild[:, None]
     ahead = u.between(0.8, 1.3, J)
     offset = torch.stack((look[..., 0], look[..., 1] / 2, torch.zeros_like(ahead)), dim=-1)
     middle = torch.lerp(ahead, torch.ones_like(ahead), certain)[..., None] * _vector(first.centre, 0.0, 0.0, 1.0)
