@@ -20,6 +20,8 @@ class TrainingState:
 
     step: int
     network: dict[str, Tensor]
+    average: dict[str, Tensor] | None
+    """Of the weights over the last steps, where the run keeps one."""
     optimizer: dict[str, Any]
     generator: Tensor
     best: dict[str, Tensor]

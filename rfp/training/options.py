@@ -43,6 +43,9 @@ class TrainerOptions:
     clip_norm: float = 1.0
     """Gradients longer than this are shortened to it. Score-function gradients of hundreds of key points are far longer
     (see ``gradient_norm`` in the metrics), so that at 1 nearly every step has this length and only a direction."""
+    averaging: float = 0.0
+    """Decay of an exponential average of the weights, which is then what is validated and kept: 0.99 averages about the
+    last hundred steps, whose noise is far larger than their progress; 0 keeps the weights as they are."""
     baseline: Baseline = "leave_one_out"
     """What is subtracted from the rewards; "mean" is the paper's."""
     keypoint_weight: float = 1.0
@@ -73,6 +76,8 @@ class TrainerOptions:
                 raise InputError(f"expected {name} above 0, got {getattr(self, name)}")
         if self.warmup_steps < 0:
             raise InputError(f"expected warmup_steps of at least 0, got {self.warmup_steps}")
+        if not 0.0 <= self.averaging < 1.0:
+            raise InputError(f"expected averaging of at least 0 and below 1, got {self.averaging}; 0.99 is usual")
         if self.baseline not in BASELINES:
             raise InputError(f"expected a baseline of {', '.join(BASELINES)}, got {self.baseline!r}")
         if self.baseline == "leave_one_out" and min(self.rollout.num_keypoint_draws, self.rollout.num_match_draws) < 2:

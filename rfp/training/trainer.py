@@ -4,7 +4,8 @@ import dataclasses
 import fnmatch
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ class Trainer:
         on_validation: Callable[[int, EvaluationReport], None] | None = None,
     ) -> TrainingSummary:
         """Train, and leave the network with the best weights on ``validation`` (the last ones without it).
+
+        With ``averaging`` it is the average of the weights that is validated, kept and left.
 
         Args:
             pairs: Posed pairs, each seen once in every epoch, or a stream that makes new ones for every step
@@ -253,6 +256,7 @@ class _RunState:
         self.generator = torch.Generator(device=device).manual_seed(self.options.seed)
         self.step = 0
         self.best, self.best_step, self.best_score = _copy_of_weights(self.network), 0, float("-inf")
+        self.average = _copy_of_weights(self.network) if self.options.averaging else None
         self.validations: list[dict[str, Any]] = []
         self.skipped, self.seconds = 0, 0.0
         self.identity = _identity(trainer, pairs, validation)
@@ -282,6 +286,7 @@ class _RunState:
                 group["lr"] = options.learning_rate * min(1.0, (self.step + 1) / max(1, options.warmup_steps))
             metrics = self.trainer.gradient_step(batches, self.optimizer, self.generator)
             self.step += 1
+            self._average_weights()
             self.pending.append((self.step, metrics))
             at_end = self.step == options.steps
             if at_end or self.step % options.log_every == 0:
@@ -294,12 +299,15 @@ class _RunState:
                 self.seconds = time.perf_counter() - started
                 self._read_metrics()
                 save_checkpoint(self._state(), self.folder)
-                save_weights(self.network, self.folder / "last.safetensors", {"step": str(self.step)})
+                with self._averaged_weights():
+                    save_weights(self.network, self.folder / "last.safetensors", {"step": str(self.step)})
             if stop:
                 kept = "" if self.folder is None else f"; go on by resuming {self.folder}"
                 raise KeyboardInterrupt(f"after step {self.step} of {options.steps}{kept}")
         if self.validation is not None:
             self.network.load_state_dict(self.best)
+        elif self.average is not None:
+            self.network.load_state_dict(self.average)
         if self.folder is not None:
             save_weights(self.network, self.folder / WEIGHTS_FILE, {"step": str(self._kept_step())})
         return TrainingSummary(
@@ -319,6 +327,31 @@ class _RunState:
             return self.pairs.draw(count, generator=generator)
         indices = batch_indices(self.step, count, len(self.pairs), seed)
         return [self.pairs[index].to(device) for index in indices]
+
+    @torch.no_grad()
+    def _average_weights(self) -> None:
+        """Move the average towards the weights of this step; a young one follows faster."""
+        if self.average is None:
+            return
+        decay = min(self.options.averaging, (self.step + 1) / (self.step + 10))
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    @contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        """The network with its averaged weights inside, where it has them."""
+        if self.average is None:
+            yield
+            return
+        own = _copy_of_weights(self.network)
+        self.network.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(own)
 
     def _kept_step(self) -> int:
         return self.step if self.validation is None else self.best_step
@@ -340,15 +373,15 @@ class _RunState:
     def _validate(self) -> None:
         if self.validation is None:
             return
-        with stage("validation"):
+        with stage("validation"), self._averaged_weights():
             report = judged(self.network, self.validation, self.options.judge)
-        score = report.auc[self.options.judge.select_on]
-        self.validations.append({"step": self.step, "auc": dict(report.auc)})
-        if score > self.best_score:
-            self.best_score, self.best_step = score, self.step
-            self.best = _copy_of_weights(self.network)
-            if self.folder is not None:
-                save_weights(self.network, self.folder / WEIGHTS_FILE, {"step": str(self.step)})
+            score = report.auc[self.options.judge.select_on]
+            self.validations.append({"step": self.step, "auc": dict(report.auc)})
+            if score > self.best_score:
+                self.best_score, self.best_step = score, self.step
+                self.best = _copy_of_weights(self.network)
+                if self.folder is not None:
+                    save_weights(self.network, self.folder / WEIGHTS_FILE, {"step": str(self.step)})
         if self.on_validation is not None:
             self.on_validation(self.step, report)
 
@@ -356,6 +389,7 @@ class _RunState:
         return TrainingState(
             step=self.step,
             network=_copy_of_weights(self.network),
+            average=self.average,
             optimizer=self.optimizer.state_dict(),
             generator=self.generator.get_state(),
             best=self.best,
@@ -369,6 +403,8 @@ class _RunState:
 
     def _restore(self, state: TrainingState) -> None:
         self.network.load_state_dict(state.network)
+        if state.average is not None:
+            self.average = {name: value.to(self.trainer.device) for name, value in state.average.items()}
         self.optimizer.load_state_dict(state.optimizer)
         self.generator.set_state(state.generator)
         self.step, self.seconds, self.skipped = state.step, state.seconds, state.skipped_steps

@@ -19,6 +19,7 @@ from rfp.rewards import EpipolarReward
 from rfp.robust.ransac import RansacOptions
 from rfp.rollout import RolloutOptions, rollout
 from rfp.training import JudgeOptions, Trainer, TrainerOptions
+from rfp.training import trainer as trainer_module
 from rfp.training.metrics_log import read_metrics
 from rfp.training.options import options_from_json
 from rfp.training.trainer import batch_indices
@@ -133,6 +134,46 @@ def test_a_run_on_a_stream_resumes_bit_for_bit_and_only_on_the_same_stream(pairs
     with pytest.raises(InputError, match=r"NoisyStream\(0.1\)"):
         Trainer(TinyTestNetwork(), OPTIONS).fit(NoisyStream(pairs, 0.1), output=tmp_path, resume=True)
     Trainer(parted, OPTIONS).fit(NoisyStream(pairs), output=tmp_path, resume=True)
+    assert equal(weights(whole), weights(parted))
+
+
+def test_the_average_of_the_weights_is_what_is_validated_kept_and_left(pairs, tmp_path, monkeypatch):
+    averaged, plain = TinyTestNetwork(), TinyTestNetwork()
+    start = weights(plain)
+    iterates, judged_weights = [], []
+    step_where = trainer_module.step_where
+
+    def watched(usable, optimizer):
+        step_where(usable, optimizer)
+        iterates.append([value.detach().clone() for group in optimizer.param_groups for value in group["params"]])
+
+    def judge(network, *args, **kwargs):
+        judged_weights.append(weights(network))
+        return SimpleNamespace(auc={"5": 0.0, "10": float(len(judged_weights)), "20": 0.0})
+
+    monkeypatch.setattr(trainer_module, "step_where", watched)
+    monkeypatch.setattr(trainer_module, "judged", judge)
+    options = replace(OPTIONS, steps=3, averaging=0.9)
+    Trainer(averaged, options).fit(pairs, validation=pairs, output=tmp_path)
+    expected = [value.clone() for value in start.values()]
+    for step, row in enumerate(iterates, start=1):
+        decay = min(0.9, (step + 1) / (step + 10))
+        expected = [decay * old + (1 - decay) * new for old, new in zip(expected, row, strict=True)]
+    names = [name for name, _ in averaged.named_parameters()]
+    for name, value in zip(names, expected, strict=True):
+        torch.testing.assert_close(weights(averaged)[name], value)
+    assert equal(judged_weights[-1], weights(averaged))
+    assert equal(load_weights(TinyTestNetwork(), tmp_path / "last.safetensors").state_dict(), weights(averaged))
+    Trainer(plain, replace(options, averaging=0.0)).fit(pairs)
+    assert not equal(weights(plain), weights(averaged))
+
+
+def test_a_run_with_an_average_resumes_bit_for_bit(pairs, tmp_path):
+    whole, parted = TinyTestNetwork(), TinyTestNetwork()
+    options = replace(OPTIONS, averaging=0.9)
+    Trainer(whole, options).fit(pairs)
+    Trainer(parted, replace(options, steps=3)).fit(pairs, output=tmp_path)
+    Trainer(parted, options).fit(pairs, output=tmp_path, resume=True)
     assert equal(weights(whole), weights(parted))
 
 
