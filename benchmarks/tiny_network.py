@@ -173,6 +173,13 @@ def main(options: Options) -> None:
     """Measure, print, write."""
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
+    measured_with = {
+        **machine(),  # now: the tree may have changed when the last figure is in
+        "opencv": cv2.__version__,
+        "threads": options.threads,
+        "repetitions": 5 if options.quick else options.repetitions,
+        "estimator": "PoseLib, seed 0; mutual nearest neighbours",
+    }
     networks = {name: rfp.load_pretrained(name) for name in ("tiny", "aliked-t16")}
     parameters = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
     result: dict[str, Any] = {
@@ -184,13 +191,7 @@ def main(options: Options) -> None:
     }
     for setting in SETTINGS:
         result[str(setting)] = judge(setting, networks, options)
-    result["measured with"] = {
-        **machine(),
-        "opencv": cv2.__version__,
-        "threads": options.threads,
-        "repetitions": 5 if options.quick else options.repetitions,
-        "estimator": "PoseLib, seed 0; mutual nearest neighbours",
-    }
+    result["measured with"] = measured_with
     print_figures(result)
     if options.json is not None:
         write_json(options.json, result)
