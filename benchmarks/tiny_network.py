@@ -3,8 +3,8 @@
     RFP_DATA=... python benchmarks/tiny_network.py [--quick] [--json docs/results/tiny_network.json --card]
 
 Poses are judged as deployed: key points, mutual nearest neighbours without a ratio test, PoseLib; every detector gets
-the same images, the same number of key points and the same estimator with the same seed. The photographs trained none
-of the three. Times are of one image, the networks alternating in one run.
+the same images, the same number of key points and the same estimator with the same seed. The photographs did not
+train tiny. Times are of one image, the networks alternating in one run.
 """
 
 import os
