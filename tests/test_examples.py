@@ -61,6 +61,18 @@ def test_estimate_relative_pose():
     assert "AUC" in output
 
 
+def test_quickstart():
+    output = run("quickstart.py", "--steps", 10, "--pairs", 4, "--size", 96, 128)
+    assert len(rewards(output)) == 1
+    assert re.search(r"AUC@10 of 4 held-out pairs: \d+\.\d -> \d+\.\d", output)
+
+
+def test_rendered_gallery(tmp_path):
+    output = run("rendered_gallery.py", "--range", "easy", "--pairs", 1, "--output", tmp_path / "gallery.png")
+    assert re.search(r"1 pairs, mean overlap \d\d%", output)
+    assert (tmp_path / "gallery.png").stat().st_size > 50_000
+
+
 @needs_weights
 def test_pretrain_tiny(tmp_path):
     """Twenty small steps on textures alone teach the descriptors already, and leave weights that load."""

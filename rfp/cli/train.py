@@ -18,7 +18,14 @@ from rfp.cli.device import choose_device, peak_memory_mib
 from rfp.cli.output import check_can_write, write_figures
 from rfp.data.pairs import PosedPairs
 from rfp.data.photographs import load_photographs
-from rfp.data.synthetic import HELD_OUT_FAMILIES, HELD_OUT_LAYOUTS, RenderedPairs, SceneOptions, rendered_set
+from rfp.data.synthetic import (
+    HELD_OUT_FAMILIES,
+    HELD_OUT_LAYOUTS,
+    RenderedPairs,
+    RenderedSet,
+    SceneOptions,
+    rendered_set,
+)
 from rfp.evaluation.matching import epipolar_error_px, match_images
 from rfp.evaluation.report import EvaluationReport, format_table
 from rfp.models.pretrained import load_network
@@ -185,16 +192,19 @@ def _sets(command: Train, device: torch.device) -> _Sets:
         )
     if command.rendered_report:
         print(f"rendering {command.rendered_report} pairs of held-out layouts and textures for the table")
-        held_out = replace(
-            command.scenes,
-            layouts=HELD_OUT_LAYOUTS,
-            textures=HELD_OUT_FAMILIES,
-            texture_seed=command.scenes.texture_seed + 1,
-        )
-        reports[HELD_OUT] = rendered_set(
-            held_out, num_pairs=command.rendered_report, seed=VALIDATION_SEED + 1, device=device
-        )
+        reports[HELD_OUT] = held_out_scenes(command, device)
     return _Sets(RenderedPairs(command.scenes, photographs=photographs), validation, reports)
+
+
+def held_out_scenes(command: Train, device: torch.device | str = "cpu") -> RenderedSet:
+    """The rendered pairs of the table: ranges as in training, layouts and textures that it does not draw."""
+    scenes = replace(
+        command.scenes,
+        layouts=HELD_OUT_LAYOUTS,
+        textures=HELD_OUT_FAMILIES,
+        texture_seed=command.scenes.texture_seed + 1,
+    )
+    return rendered_set(scenes, num_pairs=command.rendered_report, seed=VALIDATION_SEED + 1, device=device)
 
 
 def _check(command: Train) -> None:

@@ -1,0 +1,126 @@
+"""The main job, ``rfp train`` with no arguments, on three seeds: held-out rendered pairs and real ones, before and after.
+
+    RFP_DATA=... python benchmarks/main_job.py --json docs/results/main_job.json
+    RFP_DATA=... python benchmarks/main_job.py --ways default heads_only --seeds 0 1 2
+
+Each way runs the command itself with a few options changed. For each seed it reports the weights that validation chose, as
+the command does, and the last ones; the real sets select nothing. A run that is done is read from its folder and not
+repeated. About six minutes a run on two free cores, and as long for the real sets.
+"""
+
+import json
+import statistics
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from machine import machine
+from report_sets import SETTINGS, judge
+
+import rfp
+from rfp.cli.train import HELD_OUT, Train, held_out_scenes, train
+from rfp.training.checkpoint import write_json
+from rfp.training.metrics_log import read_metrics
+from rfp.training.trainer import judged
+
+BACKBONE = ("stem.*", "level*", "down*", "lateral*", "fuse*")
+DEFAULT = Train().trainer
+WAYS = {
+    "default": DEFAULT,
+    "every layer": replace(DEFAULT, frozen=(), learning_rate=1e-5),
+    "heads, no average": replace(DEFAULT, frozen=BACKBONE, averaging=0.0),
+    "descriptors alone": replace(DEFAULT, keypoint_weight=0.0),
+    "key points a tenth": replace(DEFAULT, keypoint_weight=0.1),
+    "16 pairs a step": replace(DEFAULT, accumulate=4, steps=DEFAULT.steps // 4, warmup_steps=5, validate_every=25),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the benchmark."""
+
+    json: Path | None = None
+    """Where to write the figures; rewritten after each run."""
+    runs: Path = Path("runs/main_job")
+    """Folder of the run folders."""
+    ways: tuple[str, ...] = ("default",)
+    """Out of the table in this file."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run each."""
+    real: bool = True
+    """Judge on the real report sets, too."""
+    threads: int = 2
+    """Of torch."""
+
+
+def run(way: str, seed: int, options: Options) -> dict[str, Any]:
+    """The figures of one run, made or read; its selected and its last weights judged on the held-out pairs."""
+    folder = options.runs / way.replace(" ", "_").replace(",", "") / f"seed_{seed}"
+    if not (folder / "figures.json").is_file():
+        command = Train(output=folder, profile=True, trainer=replace(WAYS[way], seed=seed))
+        figures = train(command)
+        last = judged(rfp.load_network(folder / "last.safetensors"), held_out_scenes(command), command.trainer.judge)
+        figures["last"] = {"auc": last.auc, "errors_deg": last.errors_deg}
+        write_json(folder / "figures.json", figures)
+    figures = json.loads((folder / "figures.json").read_text())
+    rewards = [row["reward"] for row in read_metrics(folder / "metrics.jsonl")]
+    quarter = max(1, len(rewards) // 4)
+    return {
+        "way": way,
+        "seed": seed,
+        "best_step": figures["best_step"],
+        "reward_first_quarter": statistics.fmean(rewards[:quarter]),
+        "reward_last_quarter": statistics.fmean(rewards[-quarter:]),
+        "training_minutes": figures["seconds"] / 60,
+        "peak_memory_mib": figures["profile"]["peak_memory_mib"],
+        "profile_s": figures["profile"]["seconds"],
+        "validations": figures["validations"],
+        "before": {key: figures["before"][HELD_OUT][key] for key in ("auc", "errors_deg")},
+        "selected": {key: figures["after"][HELD_OUT][key] for key in ("auc", "errors_deg")},
+        "last": figures["last"],
+        "real": real_figures(folder) if options.real else None,
+    }
+
+
+def real_figures(folder: Path) -> dict[str, Any]:
+    """The selected and the last weights of a run on the real report sets; kept in its folder."""
+    path = folder / "real.json"
+    if not path.is_file():
+        files = {"selected": folder / "weights.safetensors", "last": folder / "last.safetensors"}
+        write_json(path, {name: judge(rfp.load_network(file)) for name, file in files.items()})
+    return json.loads(path.read_text())
+
+
+def main(options: Options) -> None:
+    """Run every way and seed, writing the results as they come."""
+    torch.set_num_threads(options.threads)
+    result: dict[str, Any] = {"machine": machine(), "main_job_runs": []}
+    if options.real:
+        result["real_before"] = judge(rfp.load_pretrained("tiny"))
+    for way in options.ways:
+        for seed in options.seeds:
+            result["main_job_runs"].append(run(way, seed, options))
+            print_row(result["main_job_runs"][-1])
+            if options.json is not None:
+                write_json(options.json, result)
+
+
+def print_row(row: dict[str, Any]) -> None:
+    """One run in a few lines."""
+
+    def slashed(auc: dict[str, float]) -> str:
+        return "/".join(f"{value:.1f}" for value in auc.values())
+
+    print(f"{row['way']}, seed {row['seed']}: held-out rendered pairs, AUC@5/10/20")
+    for name in ("before", "selected", "last"):
+        print(f"  {name:9s} {slashed(row[name]['auc'])}")
+    if row["real"]:
+        for setting in SETTINGS:
+            pooled = {name: slashed(figures[setting]["pooled"]) for name, figures in row["real"].items()}
+            print(f"  real pairs, {setting}: {pooled}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
