@@ -1,6 +1,6 @@
 """Rendered pairs with exact truth, in one batch on the device: noise → scenes → cameras → light → images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -175,8 +175,7 @@ def _both_views(scenes: Scenes) -> Scenes:
 
 
 def _map_deep(record, function):
-    from dataclasses import fields, replace
-
+    """A record with the function applied to its tensors, and to those of the records in it."""
     changes = {}
     for field in fields(record):
         value = getattr(record, field.name)

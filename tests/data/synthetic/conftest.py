@@ -40,6 +40,6 @@ def make_example(options: SceneOptions, count: int, seed: int) -> Example:
 
 @pytest.fixture(scope="session", params=["training", "held_out"])
 def example(request) -> Example:
-    """Twelve pairs: of the layouts of training, and of those held out."""
+    """Eight pairs: of the layouts of training, and of those held out."""
     held_out = SceneOptions.held_out(image_size=SMALL.image_size, num_textures=7, texture_size=64)
-    return make_example(SMALL if request.param == "training" else held_out, 12, seed=3)
+    return make_example(SMALL if request.param == "training" else held_out, 8, seed=3)

@@ -46,7 +46,15 @@ def correspondences(example):
     # may hide the point behind its own horizon.
     flat = (seen.surface // FACES <= BOX_SLOTS) | (seen.surface % FACES >= 4)
     same = inside & (seen.surface == batch.surface[:, 0].flatten(1)) & (flat | faces_second_camera(example, depth1))
-    return xy1, xy2, seen, same, inside
+    return xy1, xy2, seen, same & interior(batch.surface[:, 0]).flatten(1), inside
+
+
+def interior(surface):
+    """Pixels whose neighbours are of the same surface: on its border, which of two faces is hit is decided by a bit."""
+    padded = torch.nn.functional.pad(surface[:, None].float(), (1, 1, 1, 1), mode="replicate")[:, 0]
+    height, width = surface.shape[1:]
+    shifts = ((0, 1), (2, 1), (1, 0), (1, 2))
+    return torch.stack([padded[:, y : y + height, x : x + width] == surface for y, x in shifts]).all(dim=0)
 
 
 def faces_second_camera(example, depth1):
@@ -142,7 +150,7 @@ def test_a_pair_depends_on_its_own_row_of_noise_only():
 
 @pytest.mark.parametrize("options", [SceneOptions.easy(), SceneOptions.hard(), SceneOptions.held_out()])
 def test_everything_is_finite_and_images_are_in_range(options):
-    example = make_example(replace(options, image_size=(33, 47), num_textures=3, texture_size=16), 48, seed=9)
+    example = make_example(replace(options, image_size=(33, 47), num_textures=3, texture_size=16), 24, seed=9)
     for field in fields(example.batch):
         assert getattr(example.batch, field.name).float().isfinite().all(), field.name
     assert example.batch.depth.min() > 0
