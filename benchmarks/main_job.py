@@ -1,10 +1,10 @@
-"""The main job, ``rfp train`` with no arguments, on three seeds: held-out rendered pairs and real ones, before and after.
+"""The main job, ``rfp train`` with no arguments, on three seeds: held-out rendered pairs and real ones.
 
     RFP_DATA=... python benchmarks/main_job.py --json docs/results/main_job.json
     RFP_DATA=... python benchmarks/main_job.py --ways default heads_only --seeds 0 1 2
 
-Each way runs the command itself with a few options changed. For each seed it reports the weights that validation chose, as
-the command does, and the last ones; the real sets select nothing. A run that is done is read from its folder and not
+Each way runs the command itself with a few options changed. For each seed it reports the weights that validation chose,
+as the command does, and the last ones; the real sets select nothing. A run that is done is read from its folder and not
 repeated. About six minutes a run on two free cores, and as long for the real sets.
 """
 

@@ -71,7 +71,7 @@ class Options:
 
 
 def pair_sets(setting: Setting) -> dict[str, Sequence[PosedPair]]:
-    """What is judged on, by name. Rendered sets join here."""
+    """The real pairs that are judged on, by name."""
     root = os.environ.get("RFP_DATA")
     if not root:
         sys.exit("tiny_network.py needs real photographs: set RFP_DATA to a folder of posed-pairs folders")
@@ -104,15 +104,17 @@ def error_deg(features1: Features, features2: Features, pair: PosedPair, max_err
     return float(torch.maximum(*errors).rad2deg())
 
 
-def judge(setting: Setting, networks: dict[str, Any], options: Options) -> dict[str, dict[str, Any]]:
+def judge(
+    sets: dict[str, Sequence[PosedPair]], setting: Setting, networks: dict[str, Any], *, quick: bool = False
+) -> dict[str, dict[str, Any]]:
     """AUC by detector and set; all detectors see each pair in turn."""
     detectors: dict[str, Callable[[Tensor], Features]] = {"SIFT": lambda image: sift(image, setting.num_keypoints)}
     for name, network in networks.items():
         detectors[name] = lambda image, network=network: rfp.detect(network, image, num_keypoints=setting.num_keypoints)
     figures: dict[str, dict[str, Any]] = {name: {} for name in detectors}
-    for set_name, pairs in pair_sets(setting).items():
+    for set_name, pairs in sets.items():
         errors, seen = defaultdict(list), {}
-        chosen = range(0, len(pairs), max(1, len(pairs) // 5)) if options.quick else range(len(pairs))
+        chosen = range(0, len(pairs), max(1, len(pairs) // 5)) if quick else range(len(pairs))
         for index in tqdm(chosen, desc=set_name, unit="pair", leave=False):
             pair = pairs[index]
             for name, detector in detectors.items():
@@ -190,7 +192,7 @@ def main(options: Options) -> None:
         "time of a 480 × 640 image": times(networks, options),
     }
     for setting in SETTINGS:
-        result[str(setting)] = judge(setting, networks, options)
+        result[str(setting)] = judge(pair_sets(setting), setting, networks, quick=options.quick)
     result["measured with"] = measured_with
     print_figures(result)
     if options.json is not None:
