@@ -5,6 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rfp.data.synthetic import RenderedPairs, SceneOptions
+from rfp.data.synthetic.pairs import posed_pairs
+from rfp.data.synthetic.rendering import draw_rendering_noise, render_on_noise
 from rfp.models.aliked import Aliked
 from rfp.models.disk import Disk
 from rfp.models.tiny import Tiny
@@ -88,6 +91,50 @@ def test_the_training_step_of_a_pretrained_network_runs_under_the_deny_list(buil
     step = training_step(build().eval(), replace(SMALL, subpixel=True))
     with no_host_visits():
         step()
+
+
+def rendering_step(device, *, batch: int = 2):
+    """Scenes → images → features → surrogate → backward → Adam: the main job's step, from noise to weights."""
+    scenes = SceneOptions(image_size=(48, 64), num_textures=2, texture_size=32)
+    network = Tiny().eval().to(device)
+    bank = RenderedPairs(scenes).bank(torch.device("cpu")).to(torch.device(device))
+    noise = map_tensors(
+        draw_rendering_noise(batch, scenes, generator=torch.Generator().manual_seed(0)), lambda x: x.to(device)
+    )
+    estimator = default_estimator(SMALL)
+    parameters = list(network.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=1e-4, capturable=device == "cuda")
+    draws = make_noise(posed_pairs(render_on_noise(noise, bank, scenes)), SMALL, estimator, device)
+
+    def step():
+        pairs = posed_pairs(render_on_noise(noise, bank, scenes))
+        rolled = rollout_on_noise(network, pairs, draws, options=SMALL, estimator=estimator, reward=EVERY_REWARD)
+        metrics = reinforce(rolled, TrainerOptions(rollout=SMALL))
+        clip_gradients(parameters, 1.0)
+        optimizer.step()
+        return metrics
+
+    return step
+
+
+def test_the_main_job_s_step_with_rendering_runs_under_the_deny_list():
+    step = rendering_step("meta")
+    with no_host_visits():
+        metrics = step()
+    assert all(value.device.type == "meta" and value.shape == () for value in metrics.values())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_main_job_s_step_with_rendering_never_waits_on_a_gpu():
+    step = rendering_step("cuda")
+    step()  # lazy initialisation may synchronise
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 PLANTED = {
