@@ -2,10 +2,10 @@
 
     python benchmarks/gradient_signal.py [--scenes hard] [--json docs/results/gradient_signal.json]
 
-At fixed weights (tiny's), each step draws new scenes and new draws; the expected cosine between the unit gradients of two
-of them is the squared share of the common direction in each. At 0.01 about a hundred steps have to be averaged before
-their mean points more along the gradient than beside it. For each reward, the detector's and the descriptor's term apart.
-Needs no data; about three minutes on two free cores.
+At fixed weights (tiny's), each step draws new scenes and new draws; the expected cosine between the unit gradients of
+two of them is the squared share of the common direction in each. At 0.01 about a hundred steps have to be averaged
+before their mean points more along the gradient than beside it. For each reward, the detector's and the descriptor's
+term apart. Needs no data; about three minutes on two free cores.
 """
 
 import math

@@ -3,8 +3,8 @@
     python benchmarks/rendered_scenes.py [--pairs 100] [--json docs/results/rendered_scenes.json]
 
 A detector that works on photographs must work here, and the order of the three should be that on real pairs
-(benchmarks/tiny_network.py). Rendering is timed beside the small network's forward pass on the same images, alternating.
-Needs no data.
+(benchmarks/tiny_network.py). Rendering is timed beside the small network's forward pass on the same images, the two
+alternating. Needs no data.
 """
 
 import statistics

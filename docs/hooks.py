@@ -30,6 +30,8 @@ def render(content: dict[str, Any]) -> str:
     """A fine-tuning study as its tables; anything else as plain values, then a table for each group."""
     if {"before", "seeds"} <= content.keys():
         return render_finetuning(content)
+    if "main_job_runs" in content:
+        return render_main_job(content)
     plain = {key: value for key, value in content.items() if _is_plain(value)}
     parts = [_table([{"": _words(key), "value": value} for key, value in plain.items()])] if plain else []
     for key, value in content.items():
@@ -77,9 +79,77 @@ def render_finetuning(content: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def render_main_job(content: dict[str, Any]) -> str:
+    """What benchmarks/main_job.py writes: each run on held-out rendered pairs and on real ones, and its cost."""
+    runs = content["main_job_runs"]
+    rows, costs = [], []
+    for run in runs:
+        label = {"way": run["way"], "seed": run["seed"]}
+        row = {**label, "before": run["before"]["auc"]}
+        for weights in ("selected", "last"):
+            change = paired_change(run["before"]["errors_deg"], run[weights]["errors_deg"])
+            row[weights if weights == "last" else f"{weights} (step)"] = _slashed(run[weights]["auc"]) + (
+                f" ({run['best_step']})" if weights == "selected" else ""
+            )
+            row[f"change, {weights}"] = change
+        rows.append(row)
+        costs.append(
+            {
+                **label,
+                "reward, first quarter": run["reward_first_quarter"],
+                "reward, last quarter": run["reward_last_quarter"],
+                "minutes of training": run["training_minutes"],
+                "peak memory, MiB": run["peak_memory_mib"],
+                "seconds by stage": run["profile_s"],
+            }
+        )
+    pairs = len(runs[0]["before"]["errors_deg"])
+    parts = [
+        f"AUC@5/10/20 on {pairs} rendered pairs of held-out layouts and textures; change of the mean clipped "
+        f"accuracy at 10° over the same pairs, with its 95 % bootstrap interval:\n\n{_table(rows)}",
+        f"Every seed of a way together:\n\n{_table(_pooled_changes(runs))}",
+        f"The runs:\n\n{_table(costs)}",
+    ]
+    for setting, before in content.get("real_before", {}).items():
+        sets = ["pooled", *before["sets"]]
+        judged = {"before": before}
+        for run in runs:
+            for weights, figures in (run["real"] or {}).items():
+                judged[f"{run['way']}, seed {run['seed']}, {weights}"] = figures[setting]
+        rows = []
+        for name, figures in judged.items():
+            aucs = [figures["pooled"], *(figures["sets"][folder]["auc"] for folder in sets[1:])]
+            change = "" if name == "before" else paired_change(before["errors_deg"], figures["errors_deg"])
+            rows.append({"weights": name, "change": change, **dict(zip(sets, map(_slashed, aucs), strict=True))})
+        parts.append(f"The same weights on photographs, AUC@5/10/20 at {setting}:\n\n{_table(rows)}")
+    return "\n\n".join([*parts, _render_group(content["machine"])])
+
+
+def _pooled_changes(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The mean change of each way over its seeds, pair by pair, so that pairs and not runs are drawn anew."""
+    rows = []
+    for way in dict.fromkeys(run["way"] for run in runs):
+        members = [run for run in runs if run["way"] == way]
+        row: dict[str, Any] = {"way": way, "seeds": len(members)}
+        for weights in ("selected", "last"):
+            gains = [_gains(run["before"]["errors_deg"], run[weights]["errors_deg"]) for run in members]
+            row[f"change, {weights}"] = _interval([sum(pair) / len(pair) for pair in zip(*gains, strict=True)])
+        rows.append(row)
+    return rows
+
+
 def paired_change(before: list[float], after: list[float], *, threshold: float = 10.0) -> str:
     """Mean change of max(0, 1 - e / threshold) over the pairs, in percent, with its 95 % bootstrap interval."""
-    gains = [max(0.0, 1 - b / threshold) - max(0.0, 1 - a / threshold) for a, b in zip(before, after, strict=True)]
+    return _interval(_gains(before, after, threshold))
+
+
+def _gains(before: list[float], after: list[float], threshold: float = 10.0) -> list[float]:
+    """What each pair gained of max(0, 1 - e / threshold)."""
+    return [max(0.0, 1 - a / threshold) - max(0.0, 1 - b / threshold) for b, a in zip(before, after, strict=True)]
+
+
+def _interval(gains: list[float]) -> str:
+    """The mean gain in percent with its 95 % bootstrap interval over the pairs."""
     if not any(gains):
         return "none"
     draw = random.Random(0)

@@ -53,8 +53,8 @@ MAIN_JOB = TrainerOptions(
     keypoint_weight=0.1,
     validate_every=75,
 )
-"""The command's defaults: five minutes on two cores. The detector's term is the noisier one by far and has to be weighted
-down, and the weights averaged, for a short run not to drift (benchmarks/gradient_signal.py, benchmarks/main_job.py)."""
+"""The command's defaults: five minutes on two cores. The detector's term is by far the noisier one and weighted down,
+and the weights are averaged, for a short run not to drift (benchmarks/gradient_signal.py, benchmarks/main_job.py)."""
 
 
 @dataclass(frozen=True)
