@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def error_deg(features1: Features, features2: Features, pair: PosedPair, max_err
 
 
 def judge(
-    sets: dict[str, Sequence[PosedPair]], setting: Setting, networks: dict[str, Any], *, quick: bool = False
+    sets: Mapping[str, Sequence[PosedPair]], setting: Setting, networks: dict[str, Any], *, quick: bool = False
 ) -> dict[str, dict[str, Any]]:
     """AUC by detector and set; all detectors see each pair in turn."""
     detectors: dict[str, Callable[[Tensor], Features]] = {"SIFT": lambda image: sift(image, setting.num_keypoints)}

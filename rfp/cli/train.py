@@ -174,9 +174,10 @@ class _Sets:
     def shown(self, options: SceneOptions) -> PosedPair:
         """The pair of the picture before and after: one that taught nothing, where there is one."""
         pairs = next(iter(self.reports.values()), self.validation)
+        if pairs is None and isinstance(self.train, PosedPairs):
+            pairs = self.train
         if pairs is None:
-            is_folder = isinstance(self.train, PosedPairs)
-            pairs = self.train if is_folder else rendered_set(options, num_pairs=1, seed=VALIDATION_SEED)
+            pairs = rendered_set(options, num_pairs=1, seed=VALIDATION_SEED)
         return pairs[len(pairs) // 2]
 
 
