@@ -32,12 +32,9 @@ def intrinsics(focal_px: Float[Tensor, "*B"], image_size: tuple[int, int]) -> Fl
     """Square pixels, the principal point in the middle of the image (pixel (0, 0) is a centre)."""
     height, width = image_size
     zero, one = torch.zeros_like(focal_px), torch.ones_like(focal_px)
-    rows = (
-        (focal_px, zero, one * ((width - 1) / 2)),
-        (zero, focal_px, one * ((height - 1) / 2)),
-        (zero, zero, one),
-    )
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+    across, down = one * ((width - 1) / 2), one * ((height - 1) / 2)
+    entries = (focal_px, zero, across, zero, focal_px, down, zero, zero, one)
+    return torch.stack(entries, dim=-1).unflatten(-1, (3, 3))
 
 
 def looking_at(centre: Float[Tensor, "*B 3"], target: Float[Tensor, "*B 3"], roll: Float[Tensor, "*B"]) -> Tensor:

@@ -98,7 +98,8 @@ def render_on_noise(noise: RenderingNoise, bank: TextureBank, options: SceneOpti
     scenes, viewpoints, sensors = set_up(noise, bank.count, options)
     tile = CPU_TILE if noise.images.device.type == "cpu" else DEVICE_TILE
     count = noise.layout.shape[0]
-    radiance, depth = torch.empty_like(noise.images), torch.empty_like(noise.images[:, :, 0])
+    images, radiance = torch.empty_like(noise.images), torch.empty_like(noise.images)
+    depth = torch.empty_like(noise.images[:, :, 0])
     surface = torch.empty_like(depth, dtype=torch.uint8)
     cameras = _stack(viewpoints.first, viewpoints.second)
     for start in range(0, count, tile):
@@ -106,9 +107,10 @@ def render_on_noise(noise: RenderingNoise, bank: TextureBank, options: SceneOpti
         radiance[part], depth[part], surface[part] = _render_tile(
             _pick(scenes, part), _pick(cameras, part), bank, options.image_size
         )
+        images[part] = take_photographs(radiance[part], _pick(sensors, part), noise.images[part])
     R, t = relative_pose(viewpoints.first, viewpoints.second)
     return RenderedBatch(
-        images=take_photographs(radiance, sensors, noise.images),
+        images=images,
         radiance=radiance,
         depth=depth,
         surface=surface,
@@ -146,14 +148,11 @@ def _render_tile(
     y = (torch.arange(height, device=focal.device, dtype=focal.dtype) - middle[:, 1]) / focal[:, 1]
     x, y = x[:, None, :], y[:, :, None]
     rays = local_rays(scenes.solids, cameras)
-    packed_depth, solid = cast(rays, x, y)
-    x, y = (value.expand(views, height, width).reshape(views, -1) for value in (x, y))
-    seen = shade(scenes, cameras, rays, bank, x, y, packed_depth.flatten(1), solid.flatten(1))
+    seen = shade(scenes, cameras, rays, bank, x, y, *cast(rays, x, y))
     shape = (views // 2, 2, height, width)
-    surface = seen.surface.reshape(views, height, width)
-    radiance = soften_edges(seen.radiance.reshape(views, 3, height, width), surface)
+    radiance = soften_edges(seen.radiance, seen.surface)
     radiance = expose(radiance.reshape(views // 2, 2, 3, height, width))
-    return radiance, seen.depth.reshape(shape), surface.reshape(shape)
+    return radiance, seen.depth.reshape(shape), seen.surface.reshape(shape)
 
 
 def _stack(first: Cameras, second: Cameras) -> Cameras:

@@ -61,7 +61,7 @@ def turn(angle: Float[Tensor, "*B"], axis: int) -> Float[Tensor, "*B 3 3"]:
     rows[axis][axis] = one
     rows[first][first], rows[first][second] = cosine, sine
     rows[second][first], rows[second][second] = -sine, cosine
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+    return torch.stack([entry for row in rows for entry in row], dim=-1).unflatten(-1, (3, 3))
 
 
 def compose(a: Float[Tensor, "*#B 3 3"], b: Float[Tensor, "*#B 3 3"]) -> Float[Tensor, "*B 3 3"]:
@@ -88,8 +88,9 @@ def gather_slots(parts: list[Solids], slots: int) -> Solids:
     first = parts[0]
     batch, spare = first.centre.shape[0], slots - count
     ones = first.centre.new_ones(batch, spare)
-    angles = ones[..., None].expand(batch, spare, 3)
-    parts = [*parts, tilted(angles * FAR_AWAY_M, angles, angles)]
+    half = ones[..., None].expand(batch, spare, 3)
+    axes = torch.eye(3, device=ones.device, dtype=ones.dtype).expand(batch, spare, 3, 3)
+    parts = [*parts, Solids(half * FAR_AWAY_M, half, axes, torch.zeros_like(ones))]
     return Solids(
         centre=torch.cat([part.centre for part in parts], dim=-2),
         half=torch.cat([part.half for part in parts], dim=-2),
