@@ -36,9 +36,9 @@ from rfp.plotting.matches import DrawnMatches, draw_matches_of_networks
 from rfp.records import InputError, PosedPair
 from rfp.rollout import RolloutOptions
 from rfp.stages import StageClock, stage_clock
-from rfp.training.checkpoint import prepare_run_folder, write_json
+from rfp.training.checkpoint import check_no_run, prepare_run_folder, write_json
 from rfp.training.options import TrainerOptions, options_from_json
-from rfp.training.trainer import Trainer, TrainingSummary, judged
+from rfp.training.trainer import Trainer, TrainingSummary, judged, trainable_parameters
 
 SMALLEST_IMAGE = 32
 """Below this there is no room for key points between the borders."""
@@ -86,8 +86,8 @@ class Train:
     rendered_report: int = 200
     """Rendered pairs of held-out layouts and textures in the table."""
     paper: bool = False
-    """The policy and baseline of Reinforced Feature Points (CVPR 2020) as defaults: no NMS, with replacement, τ = 1,
-    mean; options given beside it hold."""
+    """The policy and objective of Reinforced Feature Points (CVPR 2020) as defaults: no NMS, with replacement, τ = 1,
+    the mean as baseline, both terms alike, no average of weights; options given beside it hold."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     output: Path | None = None
@@ -103,7 +103,8 @@ class Train:
 
 def defaults_of_the_paper() -> Train:
     """The command with the paper's policy and baseline, to be overridden by what is said beside ``--paper``."""
-    return Train(paper=True, trainer=TrainerOptions(rollout=RolloutOptions.paper(), baseline="mean"))
+    options = replace(MAIN_JOB, rollout=RolloutOptions.paper(), baseline="mean", keypoint_weight=1.0, averaging=0.0)
+    return Train(paper=True, trainer=options)
 
 
 def defaults_to_resume(folder: Path) -> Train:
@@ -139,6 +140,7 @@ def train(command: Train) -> dict[str, Any]:
     options = command.trainer
     device = choose_device(command.device)
     start = load_network(command.network).to(device)
+    trainable_parameters(start, options.frozen)  # refuse a wrong pattern before anything is rendered or read
     sets = _sets(command, device)
     folder = command.resume or command.output or _new_run_folder(command.network)
     folder = prepare_run_folder(folder, resume=command.resume is not None)
@@ -146,17 +148,19 @@ def train(command: Train) -> dict[str, Any]:
 
     network = copy.deepcopy(start)
     before = {name: judged(start, pairs, options.judge, progress=True) for name, pairs in sets.reports.items()}
+    started = time.perf_counter()
     with stage_clock(device) if command.profile else nullcontext() as clock:
         summary = _fit(network, options, command, sets, folder)
+    seconds = time.perf_counter() - started
     after = {name: judged(network, pairs, options.judge, progress=True) for name, pairs in sets.reports.items()}
 
-    reward_curve(summary.metrics, path=folder / "reward.png", validations=summary.validations)
-    _draw_matches({"before": start, "after": network}, sets.shown(command.scenes), options, folder)
     figures = _figures(command, summary, before, after)
     if clock is not None:
-        figures["profile"] = _profile(clock, summary.seconds)
+        figures["profile"] = _profile(clock, seconds)
     write_json(folder / "summary.json", figures)
     write_figures(command.json, figures)
+    reward_curve(summary.metrics, path=folder / "reward.png", validations=summary.validations)
+    _draw_matches({"before": start, "after": network}, sets.shown(command.scenes), options, folder)
     _print_outcome(summary, before, after, folder)
     if clock is not None:
         _print_profile(figures["profile"])
@@ -229,9 +233,19 @@ def _check(command: Train) -> None:
     ):
         if count < 0:
             raise InputError(f"{flag}: expected a number of pairs of at least 0, got {count}")
-    if command.data and command.photographs is not None:
-        raise InputError("--photographs are for rendered scenes; leave out either them or --data")
+    rendering = (command.scenes, command.photographs, command.rendered_validation, command.rendered_report)
+    defaults = Train()
+    if command.data and rendering != (defaults.scenes, None, defaults.rendered_validation, defaults.rendered_report):
+        raise InputError("--scenes, --photographs and --rendered-… are for rendered scenes; leave out them or --data")
+    if not (command.data or command.validation or command.report) and command.image_size != defaults.image_size:
+        raise InputError("--image-size is for folders; rendered scenes have --scenes.image-size HEIGHT WIDTH")
+    if min(command.scenes.image_size) < SMALLEST_IMAGE:
+        raise InputError(
+            f"--scenes.image-size: expected sides of at least {SMALLEST_IMAGE} pixels, got {command.scenes.image_size}"
+        )
     check_can_write(command.json)
+    if command.output is not None and command.resume is None:
+        check_no_run(command.output)
 
 
 def _fit(
@@ -276,7 +290,7 @@ def _fit(
 
 def _draw_matches(networks: dict[str, nn.Module], pair: PosedPair, options: TrainerOptions, folder: Path) -> None:
     """The deployed matches of each network on one pair, coloured by the true epipolar geometry."""
-    rows, judge = {}, options.judge
+    rows, judge, pair = {}, options.judge, pair.to("cpu")  # rendered pairs lie where the network is
     for name, network in networks.items():
         on_device = pair.to(device_of(network))
         xy1_px, xy2_px = match_images(
@@ -306,7 +320,7 @@ def _figures(
         "steps": summary.steps,
         "best_step": summary.best_step,
         "seed": command.trainer.seed,
-        "image_size": command.image_size,
+        "image_size": command.image_size if command.data else max(command.scenes.image_size),
         "skipped_steps": summary.skipped_steps,
         "seconds": summary.seconds,
         "validations": summary.validations,
@@ -335,12 +349,15 @@ def _print_outcome(
 
 
 def _profile(clock: StageClock, seconds: float) -> dict[str, Any]:
-    """Seconds of each stage of the training steps and validations, and what lies between them."""
+    """Seconds of each stage of the steps and validations of this call, and what lies between; the peak memory."""
     stages = clock.seconds()
-    return {
+    profile: dict[str, Any] = {
         "seconds": {**stages, "rest": max(0.0, seconds - sum(stages.values()))},
         "peak_memory_mib": round(peak_memory_mib()),
     }
+    if clock.device.type == "cuda":
+        profile["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(clock.device) / 2**20)
+    return profile
 
 
 def _print_profile(profile: dict[str, Any]) -> None:
@@ -349,6 +366,8 @@ def _print_profile(profile: dict[str, Any]) -> None:
     for name, seconds in profile["seconds"].items():
         print(f"{name:24s} {seconds:7.1f}  {seconds / total:6.1%}")
     print(f"peak memory of the process: {profile['peak_memory_mib']} MiB")
+    if "peak_gpu_memory_mib" in profile:
+        print(f"peak memory on the GPU: {profile['peak_gpu_memory_mib']} MiB")
 
 
 def _report_sets(command: Train) -> dict[str, PosedPairs]:

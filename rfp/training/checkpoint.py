@@ -34,6 +34,16 @@ class TrainingState:
     """What must not change between the parts of a run: options but for the number of steps, data, reward."""
 
 
+def check_no_run(folder: Path) -> None:
+    """Refuse a folder that holds a run already.
+
+    Raises:
+        InputError: it does.
+    """
+    if (folder / CHECKPOINT_NAME).exists():
+        raise InputError(f"{folder}: a run is there already; go on with --resume {folder}, or choose another --output")
+
+
 def prepare_run_folder(output: Path | str, *, resume: bool) -> Path:
     """The run folder, made if need be.
 
@@ -41,8 +51,8 @@ def prepare_run_folder(output: Path | str, *, resume: bool) -> Path:
         InputError: it cannot be made, or holds a run that is not to be resumed.
     """
     folder = Path(output)
-    if not resume and (folder / CHECKPOINT_NAME).exists():
-        raise InputError(f"{folder}: a run is there already; go on with --resume {folder}, or choose another --output")
+    if not resume:
+        check_no_run(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"

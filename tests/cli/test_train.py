@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rfp.cli import main
+from rfp.cli import train as train_module
 from rfp.cli.train import HELD_OUT, Train, _sets
 from rfp.data.synthetic import HELD_OUT_FAMILIES, HELD_OUT_LAYOUTS, RenderedPairs
 
@@ -97,9 +98,10 @@ RENDERED = ["--device", "cpu", "--scenes.image-size", "96", "128", "--scenes.num
 def test_without_data_it_renders_its_own_and_judges_on_what_it_does_not_train_on(tmp_path, capsys):
     output = tmp_path / "run"
     sets = [*RENDERED, "--rendered-validation", "2", "--rendered-report", "3", "--profile"]
-    assert main(["train", *sets, "--output", str(output), *FAST, "--steps", "2"]) == 0
+    assert main(["train", *sets, "--output", str(output), *FAST[2:], "--steps", "2"]) == 0
     figures = json.loads((output / "summary.json").read_text())
     assert figures["network"] == "tiny"
+    assert figures["image_size"] == 128
     assert figures["before"]["rendered, held out"]["num_pairs"] == 3
     assert [row["step"] for row in figures["validations"]] == [0, 2]
     assert {"pairs", "network", "estimator and reward", "backward", "optimiser"} <= set(figures["profile"]["seconds"])
@@ -119,6 +121,34 @@ def test_the_pairs_in_the_table_share_no_layout_and_no_texture_with_those_of_tra
     assert isinstance(sets.train, RenderedPairs)
     assert not set(sets.train.options.layouts) & set(HELD_OUT_LAYOUTS)
     assert not set(sets.train.options.textures) & set(HELD_OUT_FAMILIES)
+
+
+def test_rendered_options_beside_folders_and_folders_options_beside_scenes_are_refused(session_pairs_folder, capsys):
+    assert main(["train", "--data", str(session_pairs_folder), "--rendered-report", "3"]) == 2
+    says(capsys, "--rendered-", "--data")
+    assert main(["train", "--data", str(session_pairs_folder), "--scenes.roll-deg", "3"]) == 2
+    says(capsys, "--scenes", "--data")
+    assert main(["train", *RENDERED, "--image-size", "640"]) == 2
+    says(capsys, "--image-size", "--scenes.image-size")
+
+
+def test_what_must_fail_fails_before_anything_is_rendered(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train_module, "rendered_set", lambda *args, **kwargs: pytest.fail("rendered too early"))
+    (tmp_path / "checkpoint.pt").touch()
+    assert main(["train", *RENDERED, "--output", str(tmp_path)]) == 2
+    says(capsys, "--resume")
+    assert main(["train", *RENDERED, "--frozen", "nothing.*"]) == 2
+    says(capsys, "nothing.*")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_main_job_runs_on_a_gpu(tmp_path):
+    sets = ["--scenes.image-size", "96", "128", "--rendered-validation", "2", "--rendered-report", "3", "--profile"]
+    assert main(["train", *sets, "--device", "cuda", "--output", str(tmp_path), *FAST[2:], "--steps", "2"]) == 0
+    figures = json.loads((tmp_path / "summary.json").read_text())
+    assert figures["profile"]["peak_gpu_memory_mib"] > 0
+    assert (tmp_path / "matches_before_after.png").stat().st_size > 1000
 
 
 def test_impossible_rendered_sets_are_one_line(tmp_path, capsys):

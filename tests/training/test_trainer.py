@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from rfp.cli.train import VALIDATION_SEED
 from rfp.data import PosedPairs
 from rfp.models.pretrained import load_weights
 from rfp.policy.keypoints import KeypointOptions
@@ -22,7 +23,7 @@ from rfp.training import JudgeOptions, Trainer, TrainerOptions
 from rfp.training import trainer as trainer_module
 from rfp.training.metrics_log import read_metrics
 from rfp.training.options import options_from_json
-from rfp.training.trainer import batch_indices
+from rfp.training.trainer import batch_indices, stream_seed
 from tests.networks import TinyTestNetwork
 
 OPTIONS = TrainerOptions(
@@ -125,6 +126,12 @@ def test_a_stream_gives_new_pairs_at_every_step_and_the_same_in_every_run_of_the
     assert torch.equal(first, first_again)
     assert torch.equal(second, second_again)
     assert not torch.equal(first, other)
+
+
+def test_the_seeds_of_a_stream_never_meet_those_of_fixed_sets_or_of_the_policy():
+    seeds = {stream_seed(seed, step) for seed in range(10) for step in range(500)}
+    assert len(seeds) == 5000
+    assert min(seeds) > 2**32 > VALIDATION_SEED + 1
 
 
 def test_a_run_on_a_stream_resumes_bit_for_bit_and_only_on_the_same_stream(pairs, tmp_path):
