@@ -3,23 +3,35 @@
 from io import BytesIO
 
 import torch
+from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mkdocs.structure.files import File
+from torch import Tensor
 
 import rfp
-from rfp.data import HomographyOptions, HomographyPairs, draw_homography_pairs
-from rfp.data.synthetic.textures import draw_textures
+from rfp.data import HomographyOptions, HomographyPairs, RenderedBatch, RenderedPairs, draw_homography_pairs
+from rfp.data.synthetic.textures import FAMILIES, HELD_OUT_FAMILIES, draw_textures
+from rfp.geometry.camera import normalize_points
 from rfp.plotting import DrawnMatches, draw_matches
 
 NUM_KEYPOINTS = 300
+NUM_RENDERED_PAIRS = 6
 
 
 def on_files(files, *, config, **kwargs):
     """Add the pictures to the site's files; called by mkdocs."""
-    for name, figure in tiny_pictures().items():
-        files.append(File.generated(config, f"assets/pictures/{name}.png", content=to_png(figure)))
+    for name, content in pictures().items():
+        files.append(File.generated(config, f"assets/pictures/{name}.png", content=content))
     return files
+
+
+def pictures() -> dict[str, bytes]:
+    """Every picture that is made, as a PNG file."""
+    made = {name: to_png(figure) for name, figure in tiny_pictures().items()}
+    made["rendered_pairs"] = to_png(rendered_pairs_picture())
+    made["texture_families"] = to_png(texture_families_picture())
+    return made
 
 
 def tiny_pictures() -> dict[str, Figure]:
@@ -68,6 +80,66 @@ def heat_picture(network, image: torch.Tensor) -> Figure:
     figure.colorbar(shown, ax=right, shrink=0.8)
     for axes in (left, right):
         axes.set_axis_off()
+    return figure
+
+
+def rendered_pairs_picture() -> Figure:
+    """Pairs of the default range, two in a row: both images, the depth of the first, and points carried by it."""
+    stream = RenderedPairs()
+    batch = stream.render(NUM_RENDERED_PAIRS, generator=torch.Generator().manual_seed(0))
+    xy1, xy2, seen = carried_points(batch)
+    colours = torch.linspace(0, 1, len(xy1)).numpy()
+    figure = Figure(figsize=(10, 4.45), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)  # type: ignore
+    left, right = figure.subfigures(1, 2, wspace=0.02)
+    axes = [row for half in (left, right) for row in half.subplots(NUM_RENDERED_PAIRS // 2, 3)]
+    for b, (first, second, third) in enumerate(axes):
+        for camera, (axis, points) in enumerate(((first, xy1), (second, xy2[b]))):
+            axis.imshow(batch.images[b, camera].permute(1, 2, 0).numpy())
+            points, colour = points.numpy()[seen[b].numpy()], colours[seen[b].numpy()]
+            axis.scatter(*points.T, c=colour, cmap="turbo", vmin=0, vmax=1, s=16, edgecolors="white", linewidths=0.6)
+        third.imshow(batch.depth[b, 0].log().numpy(), cmap="viridis")
+        first.set_title(stream.options.layouts[int(batch.layout[b])], fontsize=8)
+        second.set_title(f"{batch.overlap[b]:.0%} seen by both", fontsize=8)
+        third.set_title(f"depth {batch.depth[b, 0].min():.1f} to {batch.depth[b, 0].max():.1f} m", fontsize=8)
+        for axis in (first, second, third):
+            axis.set_axis_off()
+    return figure
+
+
+def carried_points(batch: RenderedBatch) -> tuple[Float[Tensor, "N 2"], Tensor, Tensor]:
+    """A grid of pixels of image 1, where depth and pose carry them in image 2, and whether they are seen there.
+
+    X2 = R (depth · K1⁻¹ (x, y, 1)) + t, then K2. What hides a point from camera 2 has a smaller depth there.
+    """
+    height, width = batch.depth.shape[-2:]
+    x, y = torch.linspace(0.12, 0.88, 6) * (width - 1), torch.linspace(0.15, 0.85, 4) * (height - 1)
+    xy1 = torch.stack(torch.meshgrid(x.round(), y.round(), indexing="xy"), dim=-1).flatten(0, 1)
+    depth = batch.depth[:, 0, xy1[:, 1].long(), xy1[:, 0].long()]
+    rays = torch.nn.functional.pad(normalize_points(xy1.expand(len(depth), -1, -1), batch.K[:, 0]), (0, 1), value=1.0)
+    X2 = (depth[..., None] * rays) @ batch.R.mT + batch.t[:, None]
+    projected = X2 @ batch.K[:, 1].mT
+    xy2 = projected[..., :2] / projected[..., 2:].clamp_min(1e-6)
+    inside = (X2[..., 2] > 0) & (xy2 > 0).all(-1) & (xy2[..., 0] < width - 1) & (xy2[..., 1] < height - 1)
+    at = torch.where(inside[..., None], xy2, 0.0).round().long()
+    depth2 = batch.depth[torch.arange(len(depth))[:, None], 1, at[..., 1], at[..., 0]]
+    return xy1, xy2, inside & ((X2[..., 2] - depth2).abs() < 0.03 * depth2)
+
+
+def texture_families_picture() -> Figure:
+    """One texture of every family under its name."""
+    figure = Figure(figsize=(10, 3.3), layout="constrained")
+    axes = figure.subplots(2, (len(FAMILIES) + 1) // 2).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, family in zip(axes, FAMILIES):
+        texture = draw_textures(1, size=192, families=(family,), generator=torch.Generator().manual_seed(4))[0]
+        axis.imshow(texture.permute(1, 2, 0).numpy())
+        held_out = family in HELD_OUT_FAMILIES
+        name = family.replace("_", " ")
+        axis.set_title(
+            f"{name}\n(held out)" if held_out else name, fontsize=9, color="#b03a2e" if held_out else "black"
+        )
     return figure
 
 

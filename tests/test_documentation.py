@@ -92,17 +92,25 @@ def test_areas_and_quartiles_are_written_as_one_cell():
     assert "| tiny | 1.0/20.0/30.0 | 12.5 (11.0 to 13.0) |" in rendered
 
 
-def test_the_pages_pictures_are_made_from_code_and_repeat(monkeypatch):
+@pytest.fixture
+def pictures(monkeypatch):
     pytest.importorskip("mkdocs", reason="needs the documentation's tools: pip install -e '.[docs]'")
     monkeypatch.syspath_prepend(ROOT / "docs")
-    import pictures
+    return importlib.import_module("pictures")
 
+
+def test_the_pages_pictures_are_made_from_code_and_repeat(pictures):
     made = [{name: pictures.to_png(figure) for name, figure in pictures.tiny_pictures().items()} for _ in range(2)]
     assert made[0] == made[1]
-    page = (ROOT / "docs" / "tiny.md").read_text()
-    for name, png in made[0].items():
-        assert png.startswith(b"\x89PNG")
-        assert f"(assets/pictures/{name}.png)" in page
+
+
+def test_every_picture_that_a_page_shows_is_made_and_none_else(pictures):
+    made = pictures.pictures()
+    pages = "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    assert set(re.findall(r"\(assets/pictures/(\w+)\.png\)", pages)) == set(made)
+    for name, png in made.items():
+        assert png.startswith(b"\x89PNG"), name
+    assert len(made["rendered_pairs"]) < 700_000
 
 
 def test_the_model_card_states_the_measured_figures():

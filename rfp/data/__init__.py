@@ -5,7 +5,7 @@ from rfp.data.homographies import HomographyOptions, HomographyPairs, draw_homog
 from rfp.data.images import read_image, resize_image
 from rfp.data.pairs import PairStream, PosedPairs
 from rfp.data.photographs import load_photographs
-from rfp.data.synthetic import RenderedPairs, SceneOptions, rendered_set
+from rfp.data.synthetic import RenderedBatch, RenderedPairs, RenderedSet, SceneOptions, rendered_set
 from rfp.records import InputError
 
 __all__ = [
@@ -15,7 +15,9 @@ __all__ = [
     "PairStream",
     "PhotometricAugmentation",
     "PosedPairs",
+    "RenderedBatch",
     "RenderedPairs",
+    "RenderedSet",
     "SceneOptions",
     "draw_homography_pairs",
     "load_photographs",
