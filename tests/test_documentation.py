@@ -86,6 +86,33 @@ def test_a_finetuning_study_becomes_its_tables(tmp_path):
     assert "| commit | abc |" in rendered
 
 
+def test_the_main_job_becomes_its_tables():
+    def figures(*errors: float) -> dict:
+        return {"auc": {"5": errors[0], "10": 20.0, "20": 30.0}, "errors_deg": list(errors)}
+
+    def real(auc: float) -> dict:
+        area = {"5": auc, "10": auc, "20": auc}
+        return {"320 px": {"pooled": area, "sets": {"fountain": {"auc": area}}, "errors_deg": [auc / 10]}}
+
+    def run(seed: int, last: float) -> dict:
+        return {
+            **{"way": "default", "seed": seed, "best_step": 75, "training_minutes": 3.0, "peak_memory_mib": 900},
+            **{"reward_first_quarter": -0.5, "reward_last_quarter": -0.25, "profile_s": {"network": 2.0}},
+            **{"before": figures(4.0, 6.0), "selected": figures(4.0, 6.0), "last": figures(4.0, last)},
+            "real": {"selected": real(60.0), "last": real(59.0)},
+        }
+
+    content = {"machine": {"commit": "abc"}, "main_job_runs": [run(0, 5.0), run(1, 9.0)], "real_before": real(60.0)}
+    rendered = hooks().render(content)
+    assert (
+        "| default | 0 | 4.0/20.0/30.0 | 4.0/20.0/30.0 (75) | none | 4.0/20.0/30.0 | +5.00 (+0.00 to +10.00) |"
+        in rendered
+    )
+    assert "| default | 2 | none | -5.00 (-10.00 to +0.00) |" in rendered, "seeds are averaged pair by pair"
+    assert "| default | 0 | -0.5 | -0.25 | 3 | 900 | network 2 |" in rendered
+    assert "| default, seed 1, last | +1.00 (+1.00 to +1.00) | 59.0/59.0/59.0 | 59.0/59.0/59.0 |" in rendered
+
+
 def test_areas_and_quartiles_are_written_as_one_cell():
     auc, time = {"5": 1.04, "10": 20.0, "20": 30.0}, {"median": 12.5, "quartiles": [11.0, 13.04]}
     rendered = hooks().render({"at 640 px": {"tiny": {"castle": auc, "time": time}}})
