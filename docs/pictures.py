@@ -5,7 +5,7 @@ from io import BytesIO
 import torch
 from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from mkdocs.structure.files import File
 from torch import Tensor
 
@@ -91,8 +91,8 @@ def rendered_pairs_picture() -> Figure:
     colours = torch.linspace(0, 1, len(xy1)).numpy()
     figure = Figure(figsize=(10, 4.45), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)  # type: ignore
-    left, right = figure.subfigures(1, 2, wspace=0.02)
-    axes = [row for half in (left, right) for row in half.subplots(NUM_RENDERED_PAIRS // 2, 3)]
+    halves: list[SubFigure] = list(figure.subfigures(1, 2, wspace=0.02))  # type: ignore
+    axes = [row for half in halves for row in half.subplots(NUM_RENDERED_PAIRS // 2, 3)]
     for b, (first, second, third) in enumerate(axes):
         for camera, (axis, points) in enumerate(((first, xy1), (second, xy2[b]))):
             axis.imshow(batch.images[b, camera].permute(1, 2, 0).numpy())

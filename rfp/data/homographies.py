@@ -31,16 +31,23 @@ class HomographyOptions:
     """Samples along each side of a pixel, averaged: views that shrink the source would alias otherwise."""
 
     def __post_init__(self):
-        if min(self.image_size) < 8:
-            raise InputError(f"expected an image_size of at least 8×8 pixels, got {self.image_size}; 320×320 is usual")
+        size = self.image_size
+        if len(size) != 2 or not all(isinstance(side, int) for side in size) or min(size) < 8:
+            raise InputError(
+                f"expected an image_size of whole numbers, at least 8×8 pixels, got {size}; try (320, 320)"
+            )
         if not 0 <= self.tilt_deg < 80:
-            raise InputError(f"expected tilt_deg from 0 to below 80, got {self.tilt_deg}")
-        if self.scale < 1:
-            raise InputError(f"expected scale of at least 1, got {self.scale}")
-        if self.focal <= 0:
+            raise InputError(f"expected tilt_deg from 0 to below 80, got {self.tilt_deg}; 50 is usual")
+        if not 0 <= self.roll_deg <= 180:
+            raise InputError(f"expected roll_deg from 0 to 180, got {self.roll_deg}; 30 is usual")
+        if not 1 <= self.scale < math.inf:
+            raise InputError(f"expected scale of at least 1, got {self.scale}; 1.6 is usual")
+        if not 0 <= self.shift < math.inf:
+            raise InputError(f"expected shift of at least 0, got {self.shift}; 0.15 is usual")
+        if not 0 < self.focal < math.inf:
             raise InputError(f"expected focal above 0, got {self.focal}; 1.2 is usual")
-        if self.supersampling < 1:
-            raise InputError(f"expected supersampling of at least 1, got {self.supersampling}")
+        if not isinstance(self.supersampling, int) or self.supersampling < 1:
+            raise InputError(f"expected supersampling of at least 1, a whole number, got {self.supersampling}; try 2")
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def draw_homography_pairs(
     """``count`` pairs of views of images drawn from ``sources``, on their device, with the exact homographies.
 
     Args:
-        sources: (n, 3, s, s) floating-point RGB in [0, 1], or uint8; larger than the views, for these to stay inside.
+        sources: (n, 3, s, s) RGB, uint8 or float32 or float64 in [0, 1]; larger than the views, which then stay inside.
         generator: On the device of the sources.
 
     Raises:
@@ -83,8 +90,10 @@ def draw_homography_pairs(
     options = HomographyOptions() if options is None else options
     if sources.ndim != 4 or sources.shape[0] == 0 or sources.shape[1] != 3:
         raise InputError(f"expected sources of shape (n, 3, s, s) with n of at least 1, got {tuple(sources.shape)}")
-    if not (sources.is_floating_point() or sources.dtype == torch.uint8):
-        raise InputError(f"expected sources in [0, 1] or of uint8, got {sources.dtype}; convert them")
+    if sources.dtype not in (torch.float32, torch.float64, torch.uint8):
+        raise InputError(
+            f"expected sources in [0, 1] of float32 or float64, or of uint8, got {sources.dtype}; convert them"
+        )
     if count < 1:
         raise InputError(f"expected at least 1 pair to draw, got {count}")
     source = torch.randint(sources.shape[0], (count,), generator=generator, device=generator.device)
@@ -176,8 +185,9 @@ def _view(
     # align_corners=False: -1 and 1 are the outer edges of the outermost pixels
     size = (sources.shape[-1], sources.shape[-2])
     sampling = [torch.where(in_front, (2 * moved[i] / w + 1) / size[i] - 1, -2.0) for i in (0, 1)]
-    image = grid_sample(sources, torch.stack(sampling, dim=-1), padding_mode="zeros", align_corners=False)
     inside = ((sampling[0].abs() < 1) & (sampling[1].abs() < 1))[:, None].to(sources.dtype)
+    # padding with zeros would darken the outermost half pixel of the source, which counts as inside
+    image = inside * grid_sample(sources, torch.stack(sampling, dim=-1), padding_mode="border", align_corners=False)
     return avg_pool2d(image, k), (avg_pool2d(inside, k) > 0.999)[:, 0]
 
 

@@ -1,5 +1,6 @@
 """Homography pairs are exact: H carries points and colours from view to view, and the masks say where it may."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -73,7 +74,7 @@ def test_the_colour_of_a_pixel_is_that_of_its_place_in_the_source(side):
         (pairs.images2, pairs.inside2, pairs.H_source2),
     ][side - 1]
     expected = transform_points(torch.linalg.inv(H), pixel_grid())
-    # the outermost half pixel of the source fades to the black beyond it
+    # the outermost half pixel of the source has the colour of its last pixel centre
     interior = (expected > 2).all(-1) & (expected[..., 0] < 127) & (expected[..., 1] < 147) & inside.flatten(1)
     assert interior.double().mean() > 0.3
     difference = (places_by_colour(image, sources) - expected).abs().amax(-1)
@@ -118,6 +119,16 @@ def test_a_pixel_is_inside_exactly_where_all_its_samples_hit_the_source():
     assert 0.1 < expected.double().mean() < 0.9
     undecided = distance.abs() < 1e-6
     assert (undecided | (pairs.inside1.flatten(1) == expected)).all()
+
+
+@pytest.mark.parametrize("supersampling", [1, 2])
+def test_a_white_source_is_white_wherever_a_view_is_inside(supersampling):
+    """Up to its very edge: what lies beyond must not darken what the mask calls inside."""
+    pairs = draw(replace(OPTIONS, shift=0.6, supersampling=supersampling), torch.ones(1, 3, 150, 130).double())
+    for image, inside in ((pairs.images1, pairs.inside1), (pairs.images2, pairs.inside2)):
+        assert 0.1 < inside.double().mean() < 0.99
+        assert (image.amin(1)[inside] - 1).abs().max() < 1e-12
+        assert image.amin(1)[~inside].min() == 0
 
 
 def test_views_see_nothing_beyond_the_horizon():
@@ -233,9 +244,12 @@ def test_drawing_runs_without_data_under_the_deny_list(dtype):
         (torch.zeros(3, 64, 64), 2),
         (torch.zeros(2, 1, 64, 64), 2),
         (torch.zeros(2, 3, 64, 64, dtype=torch.long), 2),
+        (torch.zeros(2, 3, 64, 64, dtype=torch.float16), 2),
+        (torch.zeros(2, 3, 64, 64, dtype=torch.bfloat16), 2),
+        (torch.zeros(2, 3, 64, 64, dtype=torch.bool), 2),
         (torch.zeros(2, 3, 64, 64), 0),
     ],
-    ids=["no sources", "one image", "grey", "integers", "no pairs"],
+    ids=["no sources", "one image", "grey", "integers", "half", "bfloat16", "bool", "no pairs"],
 )
 def test_sources_that_are_no_images_are_refused(sources, count):
     with pytest.raises(InputError, match="expected"):
@@ -246,6 +260,10 @@ def test_sources_that_are_no_images_are_refused(sources, count):
     "change",
     [
         {"image_size": (4, 80)},
+        {"roll_deg": -1.0},
+        {"shift": -0.1},
+        {"focal": -1.2},
+        *({name: bad} for name in ("tilt_deg", "roll_deg", "scale", "shift", "focal") for bad in (math.nan, math.inf)),
         {"tilt_deg": 80.0},
         {"tilt_deg": -1.0},
         {"scale": 0.9},
@@ -256,3 +274,14 @@ def test_sources_that_are_no_images_are_refused(sources, count):
 def test_options_that_mean_nothing_are_refused(change):
     with pytest.raises(InputError, match="expected"):
         HomographyOptions(**change)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("image_size", (80.0, 80)), ("image_size", (80,)), ("image_size", (80, 80, 3)), ("supersampling", 1.5)],
+)
+def test_values_of_another_type_are_refused_where_types_are_not_checked(name, value):
+    options = HomographyOptions()
+    object.__setattr__(options, name, value)  # past the type checker of the tests, which users do not have
+    with pytest.raises(InputError, match=name):
+        options.__post_init__()

@@ -1,6 +1,5 @@
 """What is rendered: sizes, layouts, textures, and the ranges that cameras and sensors are drawn from."""
 
-import math
 from dataclasses import dataclass, replace
 
 from rfp.data.synthetic.held_out_layouts import HELD_OUT_LAYOUTS
@@ -9,6 +8,26 @@ from rfp.data.synthetic.textures import FAMILIES, HELD_OUT_FAMILIES, TRAINING_FA
 from rfp.records import InputError
 
 Range = tuple[float, float]
+
+SMALLEST_IMAGE = 32
+"""Pixels a side: what the trainer accepts."""
+_RANGES = {
+    "baseline": (0, 3, (0.15, 0.65)),
+    "overlap": (0, 1, (0.2, 0.85)),
+    "field_of_view_deg": (1, 150, (50, 75)),
+    "blur_px": (0, 0.85, (0.3, 0.85)),  # a kernel of three taps cannot be wider
+    "noise": (0, 0.5, (0.005, 0.03)),
+}
+"""Limits of the ranges, and a usual one for the message."""
+_LARGEST = {
+    "look_deg": (0, 45, 12),
+    "roll_deg": (0, 180, 6),
+    "focal_ratio": (1, 10, 1.15),
+    "exposure": (0, 3, 0.7),
+    "white_balance": (0, 0.99, 0.08),
+    "vignetting": (0, 0.99, 0.35),
+}
+"""Limits of the numbers."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +105,28 @@ def _check_names(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> N
 
 
 def _check_numbers(options: SceneOptions) -> None:
-    if min(options.image_size) < 16:
-        raise InputError(f"expected images of at least 16 x 16 pixels, got {options.image_size}; try (240, 320)")
-    if options.texture_size < 16 or options.texture_size & (options.texture_size - 1):
-        raise InputError(f"expected a texture_size that is a power of two of at least 16, got {options.texture_size}")
+    size = options.image_size
+    if len(size) != 2 or not all(isinstance(side, int) for side in size) or min(size) < SMALLEST_IMAGE:
+        wanted = f"(height, width) in whole pixels, at least {SMALLEST_IMAGE} x {SMALLEST_IMAGE}"
+        raise InputError(f"expected image_size as {wanted}, got {size}; try (240, 320)")
+    for name, usual in (("num_textures", 64), ("texture_size", 256), ("texture_seed", 0)):
+        if not isinstance(getattr(options, name), int):
+            raise InputError(f"expected {name} as a whole number, got {getattr(options, name)!r}; try {usual}")
     if options.num_textures < 1:
         raise InputError(f"expected at least 1 texture, got {options.num_textures}; try 64")
-    for name in ("baseline", "overlap", "field_of_view_deg", "blur_px", "noise"):
-        low, high = getattr(options, name)
-        if not 0 <= low <= high < math.inf:
-            raise InputError(f"expected {name} as (low, high) with 0 <= low <= high, got {(low, high)}")
-    if options.baseline[0] == 0 or options.field_of_view_deg[0] < 1 or options.field_of_view_deg[1] > 150:
-        raise InputError("expected baselines above 0 and fields of view between 1 and 150 degrees")
-    if options.overlap[0] > 0.9 or options.focal_ratio < 1:
-        raise InputError("expected a smallest overlap of at most 0.9 and a focal_ratio of at least 1")
+    size = options.texture_size
+    if not 16 <= size <= 2048 or size & (size - 1):
+        raise InputError(f"expected a texture_size that is a power of two from 16 to 2048, got {size}; try 256")
+    for name, (smallest, largest, usual) in _RANGES.items():
+        value = getattr(options, name)
+        if len(value) != 2 or not smallest <= value[0] <= value[1] <= largest:
+            wanted = f"(low, high) with {smallest:g} <= low <= high <= {largest:g}"
+            raise InputError(f"expected {name} as {wanted}, got {value}; try {usual}")
+    if options.baseline[0] == 0:
+        raise InputError(f"expected baselines above 0, got {options.baseline}; without one there is no direction of t")
+    if options.overlap[0] > 0.9:
+        raise InputError(f"expected a smallest overlap of at most 0.9, got {options.overlap}; try (0.2, 0.85)")
+    for name, (smallest, largest, usual) in _LARGEST.items():
+        value = getattr(options, name)
+        if not smallest <= value <= largest:
+            raise InputError(f"expected {name} from {smallest:g} to {largest:g}, got {value}; try {usual}")

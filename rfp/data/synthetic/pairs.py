@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -25,7 +26,11 @@ class RenderedPairs:
     ``options.texture_seed``, when pairs are first asked for on a device (about 2 s on a CPU).
 
     Args:
-        photographs: RGB in [0, 1], beside the procedural textures; resized to the size of those.
+        photographs: (n, 3, s, s) RGB in [0, 1] of float32, or uint8, beside the procedural textures; resized to the
+            size of those.
+
+    Raises:
+        InputError: what is given as photographs is none.
 
     Example:
         >>> stream = RenderedPairs(SceneOptions(image_size=(48, 64), num_textures=2))
@@ -34,21 +39,31 @@ class RenderedPairs:
         (2, torch.Size([3, 48, 64]))
     """
 
-    def __init__(
-        self, options: SceneOptions | None = None, *, photographs: Float[Tensor, "n 3 s s"] | None = None
-    ) -> None:
+    def __init__(self, options: SceneOptions | None = None, *, photographs: Tensor | None = None) -> None:
         self.options = SceneOptions() if options is None else options
-        self._photographs = photographs
+        self._photographs = None if photographs is None else _checked(photographs)
         self._banks: dict[torch.device, TextureBank] = {}
 
     def __repr__(self) -> str:
-        photographs = 0 if self._photographs is None else len(self._photographs)
-        digest = hashlib.sha256(repr(self.options).encode()).hexdigest()[:8]
         height, width = self.options.image_size
-        return f"RenderedPairs({width}x{height} px, options {digest}, {photographs} photographs)"
+        return f"RenderedPairs({width}x{height} px, {self.ingredients})"
+
+    @cached_property
+    def ingredients(self) -> str:
+        """The options and photographs that scenes are made of, in a few words that tell them from any others."""
+        options = f"options {hashlib.sha256(repr(self.options).encode()).hexdigest()[:8]}"
+        if self._photographs is None:
+            return f"{options}, 0 photographs"
+        digest = hashlib.sha256(repr(tuple(self._photographs.shape)).encode())
+        digest.update(self._photographs.numpy().tobytes())
+        return f"{options}, {len(self._photographs)} photographs {digest.hexdigest()[:8]}"
 
     def draw(self, count: int, *, generator: torch.Generator) -> list[PosedPair]:
-        """The next ``count`` pairs, on the generator's device, rendered in one batch."""
+        """The next ``count`` pairs, on the generator's device, rendered in one batch.
+
+        ``draw(4)`` is not the head of ``draw(8)``: the noise is drawn for the whole batch, kind by kind. A stream
+        repeats itself for the same generator state and the same counts.
+        """
         return posed_pairs(self.render(count, generator=generator))
 
     def render(self, count: int, *, generator: torch.Generator) -> RenderedBatch:
@@ -63,11 +78,33 @@ class RenderedPairs:
             families, size = self.options.textures, self.options.texture_size
             textures = draw_textures(self.options.num_textures, size=size, families=families, generator=generator)
             if self._photographs is not None:
-                photographs = self._photographs.cpu()
-                resized = torch.nn.functional.interpolate(photographs, (size, size), mode="bilinear", antialias=True)
+                resized = torch.nn.functional.interpolate(
+                    self._photographs, (size, size), mode="bilinear", antialias=True
+                )
                 textures = torch.cat((textures, resized.clamp(0, 1)))
             self._banks[device] = make_bank(textures).to(device)
         return self._banks[device]
+
+
+def _checked(photographs: Tensor) -> Float[Tensor, "n 3 s s"]:
+    """Photographs as float32 in [0, 1] on the CPU.
+
+    Raises:
+        InputError: they are no square RGB images in [0, 1] of float32, or of uint8.
+    """
+    shape = tuple(photographs.shape)
+    if photographs.ndim != 4 or shape[0] < 1 or shape[1] != 3 or shape[2] != shape[3] or shape[2] < 1:
+        raise InputError(f"expected photographs of shape (n, 3, s, s), got {shape}; crop them to squares of one size")
+    if photographs.dtype not in (torch.float32, torch.uint8):
+        raise InputError(
+            f"expected photographs of float32 in [0, 1] or of uint8, got {photographs.dtype}; convert them"
+        )
+    if photographs.dtype == torch.uint8:
+        return (photographs.cpu() / 255).contiguous()
+    low, high = (float(value) for value in photographs.aminmax())
+    if not -1e-4 <= low <= high <= 1 + 1e-4:  # NaN fails, too; resizing may overshoot by rounding
+        raise InputError(f"expected photographs in [0, 1], got {low:g} to {high:g}; divide bytes by 255, remove NaN")
+    return photographs.detach().cpu().contiguous()
 
 
 def posed_pairs(batch: RenderedBatch) -> list[PosedPair]:
@@ -113,7 +150,7 @@ def rendered_set(
     num_pairs: int,
     seed: int,
     device: torch.device | str = "cpu",
-    photographs: Float[Tensor, "n 3 s s"] | None = None,
+    photographs: Tensor | None = None,
 ) -> RenderedSet:
     """A fixed set of rendered pairs on a device, the same for the same options and seed.
 
@@ -121,7 +158,7 @@ def rendered_set(
     the same in sets of any length.
 
     Raises:
-        InputError: no pairs asked for.
+        InputError: no pairs asked for, or what is given as photographs is none.
     """
     if num_pairs < 1:
         raise InputError(f"expected at least 1 rendered pair, got {num_pairs}")
@@ -129,7 +166,6 @@ def rendered_set(
     stream = RenderedPairs(options, photographs=photographs)
     options = stream.options
     generator = torch.Generator().manual_seed(seed)
-    digest = hashlib.sha256(repr(options).encode()).hexdigest()[:8]
     pairs: list[PosedPair] = []
     for start in range(0, num_pairs, SET_CHUNK):
         # Whole chunks, so that the last one is drawn and rounded as if the set went on.
@@ -138,5 +174,5 @@ def rendered_set(
         batch = render_on_noise(noise, stream.bank(device), options)
         layouts = [options.layouts[place] for place in batch.layout.tolist()]
         for index, (pair, layout) in enumerate(zip(posed_pairs(batch), layouts), start=start):
-            pairs.append(replace(pair, scene=layout, name=f"{layout} {index} (options {digest}, seed {seed})"))
+            pairs.append(replace(pair, scene=layout, name=f"{layout} {index} ({stream.ingredients}, seed {seed})"))
     return RenderedSet(pairs[:num_pairs], max(options.image_size))

@@ -18,7 +18,7 @@ PRESETS = {"easy": SceneOptions.easy, "medium": SceneOptions, "hard": SceneOptio
 @pytest.fixture(scope="module", params=PRESETS.keys())
 def drawn(request):
     options = PRESETS[request.param](image_size=(48, 64))
-    noise = draw_rendering_noise(200, replace(options, image_size=(16, 16)), generator=torch.Generator().manual_seed(4))
+    noise = draw_rendering_noise(200, replace(options, image_size=(32, 32)), generator=torch.Generator().manual_seed(4))
     scenes, viewpoints, _ = set_up(noise, 8, options)
     return options, scenes, viewpoints
 
