@@ -68,10 +68,11 @@ def blurred(
 ) -> Float[Tensor, "V 3 h w"]:
     """The images under (1, e, 1)-like kernels (e, 1, e) / (1 + 2 e) across and down, the border repeated."""
     for dim, share in ((-1, across), (-2, down)):
-        ends = torch.cat((images.narrow(dim, 0, 1), images, images.narrow(dim, images.shape[dim] - 1, 1)), dim=dim)
-        size = images.shape[dim]
-        neighbours = ends.narrow(dim, 0, size) + ends.narrow(dim, 2, size)
-        images = (images + neighbours.mul_(share)).div_(1 + 2 * share)
+        size, neighbours = images.shape[dim], torch.empty_like(images)
+        for start, left, right, length in ((1, 0, 2, size - 2), (0, 0, 1, 1), (size - 1, size - 2, size - 1, 1)):
+            one, other = images.narrow(dim, left, length), images.narrow(dim, right, length)
+            torch.add(one, other, out=neighbours.narrow(dim, start, length))
+        images = neighbours.mul_(share).add_(images).div_(1 + 2 * share)
     return images
 
 

@@ -67,10 +67,10 @@ def look_up(
     """
     u, v = u - u.floor(), v - v.floor()
     if not between_levels:
-        return _bilinear(bank, texture, u, v, level_of_detail.round().clamp_(0, bank.levels - 1))
+        return _bilinear(bank, texture, u, v, level_of_detail.round().clamp_(0, bank.levels - 1)[None])[0]
     level_of_detail = level_of_detail.clamp(0, bank.levels - 1.001)
     fine = level_of_detail.floor()
-    sharp, blunt = _bilinear(bank, texture, u, v, fine), _bilinear(bank, texture, u, v, fine + 1)
+    sharp, blunt = _bilinear(bank, texture, u, v, torch.stack((fine, fine + 1)))
     return torch.lerp(sharp, blunt, level_of_detail.sub_(fine))
 
 
@@ -79,19 +79,19 @@ def _bilinear(
     texture: Float[Tensor, "*N"],
     u: Float[Tensor, "*N"],
     v: Float[Tensor, "*N"],
-    level: Float[Tensor, "*N"],
-) -> Float[Tensor, "3 *N"]:
-    """Interpolated between the four texels around (u, v) on a level."""
+    level: Float[Tensor, "K *N"],
+) -> Float[Tensor, "K 3 *N"]:
+    """Interpolated between the four texels around (u, v) on each of K levels, which a CPU's threads share."""
     rows, columns, _ = bank.texels.shape
     # To sampling, the image spans [-1, 1] from the outer edges of its first texels to those of its last.
-    scale = bank.levels_table.new_empty(4, bank.levels)
-    scale[0], scale[1] = bank.levels_table[0] * (2 / columns) - 1, bank.levels_table[1] * (2 / rows) - 1
-    scale[2], scale[3] = bank.levels_table[2] * (2 / columns), bank.levels_table[2] * (2 / rows)
-    left, top, across, down = scale.index_select(1, level.flatten().to(torch.int32)).unflatten(1, u.shape)
-    grid = torch.empty_like(u)[None].expand(2, *u.shape).contiguous()
-    torch.addcmul(left, u, across, out=grid[0])
-    torch.addcmul(top, v, down, out=grid[1]).add_(texture, alpha=2 / bank.count)
-    image = bank.texels.permute(2, 0, 1)[None]
-    places = grid.reshape(2, 1, 1, -1).permute(1, 2, 3, 0)
+    across, down, side = bank.levels_table
+    table = torch.stack((across * (2 / columns) - 1, down * (2 / rows) - 1, side * (2 / columns), side * (2 / rows)))
+    left, top, width, height = table.index_select(1, level.flatten().to(torch.int32)).unflatten(1, level.shape)
+    grid = level.new_empty(2, *level.shape)
+    torch.addcmul(left, u, width, out=grid[0])
+    torch.addcmul(top, v, height, out=grid[1]).add_(texture, alpha=2 / bank.count)
+    count = level.shape[0]
+    image = bank.texels.permute(2, 0, 1).expand(count, -1, -1, -1)
+    places = grid.reshape(2, count, 1, -1).permute(1, 2, 3, 0)
     found = torch.nn.functional.grid_sample(image, places, padding_mode="border", align_corners=False)
-    return found.reshape(3, *u.shape)
+    return found.reshape(count, 3, *u.shape)
