@@ -1,16 +1,18 @@
 """One small batch of rendered pairs, shared by the tests that look at it from different sides."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 from rfp.data.synthetic.cameras import Cameras
+from rfp.data.synthetic.held_out_layouts import HELD_OUT_LAYOUTS
+from rfp.data.synthetic.layouts import TRAINING_LAYOUTS
 from rfp.data.synthetic.options import SceneOptions
 from rfp.data.synthetic.rendering import RenderedBatch, draw_rendering_noise, render_on_noise, set_up
 from rfp.data.synthetic.scenes import Scenes
 from rfp.data.synthetic.texture_bank import TextureBank, make_bank
-from rfp.data.synthetic.textures import draw_textures
+from rfp.data.synthetic.textures import HELD_OUT_FAMILIES, TRAINING_FAMILIES, draw_textures
 from rfp.data.synthetic.viewpoints import Viewpoints
 
 SMALL = SceneOptions(image_size=(96, 128), num_textures=7, texture_size=64)
@@ -38,8 +40,12 @@ def make_example(options: SceneOptions, count: int, seed: int) -> Example:
     return Example(options, bank, scenes, viewpoints, render_on_noise(noise, bank, options))
 
 
-@pytest.fixture(scope="session", params=["training", "held_out"])
+LAYOUTS = {**dict.fromkeys(TRAINING_LAYOUTS, TRAINING_FAMILIES), **dict.fromkeys(HELD_OUT_LAYOUTS, HELD_OUT_FAMILIES)}
+"""Every layout with the textures that it is drawn with."""
+
+
+@pytest.fixture(scope="session", params=LAYOUTS)
 def example(request) -> Example:
-    """Eight pairs: of the layouts of training, and of those held out."""
-    held_out = SceneOptions.held_out(image_size=SMALL.image_size, num_textures=7, texture_size=64)
-    return make_example(SMALL if request.param == "training" else held_out, 8, seed=3)
+    """Three pairs of one layout; each layout of training, and each of those held out."""
+    options = replace(SMALL, layouts=(request.param,), textures=LAYOUTS[request.param])
+    return make_example(options, 3, seed=3)
