@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,23 @@ def test_the_model_card_states_the_measured_figures():
         for detector, sets in rows.items():
             cells = ["/".join(f"{value:.1f}" for value in auc.values()) for auc in sets.values()]
             assert f"| {detector} | {' | '.join(cells)} |" in card
+
+
+def test_the_model_card_names_and_links_what_is_under_cc_by():
+    """The pictures named by file are as many as the table of packages counts, author by author."""
+    card = (ROOT / "rfp" / "models" / "weights" / "tiny.md").read_text()
+    counted, named = Counter(), Counter()
+    for images, author, licence in re.findall(
+        r"^\| (\d+) \| [^|]+ \| ([^|]+) \| ([^|]*CC-BY[^|]*) \|$", card, re.MULTILINE
+    ):
+        assert re.fullmatch(r"\[CC-BY-(\d\.0)\]\(https://creativecommons.org/licenses/by/\1/\)", licence)
+        counted[author] += int(images)
+    for author, quarters in re.findall(
+        r"^\| [^|]+\.jpg[^|]* \| ([^|]+) \| whole(?:, (\d) quarters)? \|$", card, re.MULTILINE
+    ):
+        named[re.sub(r"\[(.*)\]\(.*\)", r"\1", author)] += 1 + int(quarters or 0)
+    assert len(counted) == 6
+    assert named == counted
 
 
 def test_the_model_card_names_no_place_on_a_disk():
