@@ -12,6 +12,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,10 @@ def run(way: str, seed: int, options: Options) -> dict[str, Any]:
         command = ["train", *begun, "--seed", str(seed), "--profile", *WAYS[way]]
         # A process of its own, as a user's: its peak memory is the job's and nobody else's.
         call = "import sys; from rfp.cli import main; sys.exit(main(sys.argv[1:]))"
+        started = time.perf_counter()
         subprocess.run([sys.executable, "-c", call, *command], check=True)
         figures = json.loads((folder / "summary.json").read_text())
+        figures["minutes_in_all"] = (time.perf_counter() - started) / 60
         last = judged(rfp.load_network(folder / "last.safetensors"), held_out_scenes(Train()), Train().trainer.judge)
         figures["last"] = {"auc": last.auc, "errors_deg": last.errors_deg}
         write_json(folder / "figures.json", figures)
@@ -80,6 +83,7 @@ def run(way: str, seed: int, options: Options) -> dict[str, Any]:
         "best_step": figures["best_step"],
         "reward_first_quarter": statistics.fmean(rewards[:quarter]),
         "reward_last_quarter": statistics.fmean(rewards[-quarter:]),
+        "minutes_in_all": figures["minutes_in_all"],
         "training_minutes": figures["seconds"] / 60,
         "peak_memory_mib": figures["profile"]["peak_memory_mib"],
         "profile_s": figures["profile"]["seconds"],

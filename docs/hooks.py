@@ -98,6 +98,7 @@ def render_main_job(content: dict[str, Any]) -> str:
                 **label,
                 "reward, first quarter": run["reward_first_quarter"],
                 "reward, last quarter": run["reward_last_quarter"],
+                "minutes in all": run["minutes_in_all"],
                 "minutes of training": run["training_minutes"],
                 "peak memory, MiB": run["peak_memory_mib"],
                 "seconds by stage": run["profile_s"],

@@ -98,6 +98,7 @@ def test_the_main_job_becomes_its_tables():
     def run(seed: int, last: float) -> dict:
         return {
             **{"way": "default", "seed": seed, "best_step": 75, "training_minutes": 3.0, "peak_memory_mib": 900},
+            "minutes_in_all": 5.0,
             **{"reward_first_quarter": -0.5, "reward_last_quarter": -0.25, "profile_s": {"network": 2.0}},
             **{"before": figures(4.0, 6.0), "selected": figures(4.0, 6.0), "last": figures(4.0, last)},
             "real": {"selected": real(60.0), "last": real(59.0)},
@@ -110,7 +111,7 @@ def test_the_main_job_becomes_its_tables():
         in rendered
     )
     assert "| default | 2 | none | -5.00 (-10.00 to +0.00) |" in rendered, "seeds are averaged pair by pair"
-    assert "| default | 0 | -0.5 | -0.25 | 3 | 900 | network 2 |" in rendered
+    assert "| default | 0 | -0.5 | -0.25 | 5 | 3 | 900 | network 2 |" in rendered
     assert "| default, seed 1, last | +1.00 (+1.00 to +1.00) | 59.0/59.0/59.0 | 59.0/59.0/59.0 |" in rendered
 
 
