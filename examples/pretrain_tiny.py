@@ -88,6 +88,7 @@ class Options:
 
 def main(options: Options) -> dict[str, float]:
     """Pretrain and write weights, metrics and curves to the output folder; the last row of metrics."""
+    check(options)
     torch.manual_seed(options.seed)  # the layers' first weights
     # No torch.set_float32_matmul_precision("high"): TF32 keeps 10 bits, and points of 640 px would be half a pixel off.
     torch.backends.cudnn.benchmark = True
@@ -134,6 +135,21 @@ def main(options: Options) -> dict[str, float]:
     print(f"{rows[-1]['step']} steps in {rows[-1]['seconds']:.0f} s: {rows[-1]['nearest_is_right']:.1%} of the points")
     print(f"have their right partner as nearest neighbour; weights and curves are in {options.output}")
     return rows[-1]
+
+
+def check(options: Options) -> None:
+    """Refuse what cannot work before anything is loaded."""
+    for name in ("crops", "source_size", "labels", "adaptations", "steps", "pairs_per_step", "points"):
+        if getattr(options, name) < 1:
+            flag = name.replace("_", "-")
+            raise rfp.InputError(f"--{flag}: expected at least 1, got {getattr(options, name)}")
+    if options.textures < 0 or (options.textures == 0 and options.photographs is None):
+        raise rfp.InputError(f"--textures: expected at least 1 or a folder of --photographs, got {options.textures}")
+    for name in ("seconds", "learning_rate", "temperature"):
+        if not getattr(options, name) > 0:
+            flag = name.replace("_", "-")
+            raise rfp.InputError(f"--{flag}: expected a number above 0, got {getattr(options, name)}")
+    HomographyOptions(image_size=(options.view_size, options.view_size))
 
 
 def load_sources(options: Options, generator: torch.Generator) -> Tensor:

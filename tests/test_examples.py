@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,28 @@ def test_pretrain_tiny(tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["last"] == rows[-1]
     assert isinstance(rfp.load_network(tmp_path), Tiny)
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("quickstart.py", ["--pairs", 0], "at least 1 rendered pair"),
+        ("quickstart.py", ["--size", 8, 8], "at least 32 x 32"),
+        ("rendered_gallery.py", ["--pairs", 0], "at least 1 rendered pair"),
+        ("rendered_gallery.py", ["--photographs", "nowhere"], "nowhere: expected a folder"),
+        ("pretrain_tiny.py", ["--textures", 0], "--textures"),
+        ("pretrain_tiny.py", ["--seconds", 0], "--seconds"),
+        ("pretrain_tiny.py", ["--photographs", "nowhere"], "nowhere: expected a folder"),
+        ("pretrain_tiny.py", ["--view-size", 4], "at least 8×8"),
+    ],
+)
+def test_senseless_arguments_end_in_one_line(name, arguments, message, monkeypatch):
+    """In this process, through the block that guards the script: importing torch eight times would take a minute."""
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    assert message in str(caught.value.code)
+    assert "\n" not in str(caught.value.code)
 
 
 def pretraining_step(module, device: str, augment: bool):

@@ -67,7 +67,13 @@ class RenderedPairs:
         return posed_pairs(self.render(count, generator=generator))
 
     def render(self, count: int, *, generator: torch.Generator) -> RenderedBatch:
-        """The next ``count`` pairs with depth, cameras and everything else that is true of them."""
+        """The next ``count`` pairs with depth, cameras and everything else that is true of them.
+
+        Raises:
+            InputError: no pairs asked for.
+        """
+        if count < 1:
+            raise InputError(f"expected at least 1 rendered pair, got {count}")
         noise = draw_rendering_noise(count, self.options, generator=generator)
         return render_on_noise(noise, self.bank(generator.device), self.options)
 

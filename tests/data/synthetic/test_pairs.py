@@ -222,3 +222,5 @@ def test_values_of_another_type_are_refused_where_types_are_not_checked(name, va
 def test_an_empty_set_is_refused():
     with pytest.raises(InputError, match="at least 1 rendered pair"):
         rendered_set(TINY, num_pairs=0, seed=0)
+    with pytest.raises(InputError, match="at least 1 rendered pair"):
+        RenderedPairs(TINY).draw(0, generator=torch.Generator())
