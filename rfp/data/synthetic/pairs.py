@@ -46,14 +46,15 @@ class RenderedPairs:
 
     def __repr__(self) -> str:
         height, width = self.options.image_size
-        return f"RenderedPairs({width}x{height} px, {self.ingredients})"
+        none = ", 0 photographs" if self._photographs is None else ""
+        return f"RenderedPairs({width}x{height} px, {self.ingredients}{none})"
 
     @cached_property
     def ingredients(self) -> str:
         """The options and photographs that scenes are made of, in a few words that tell them from any others."""
         options = f"options {hashlib.sha256(repr(self.options).encode()).hexdigest()[:8]}"
         if self._photographs is None:
-            return f"{options}, 0 photographs"
+            return options
         digest = hashlib.sha256(repr(tuple(self._photographs.shape)).encode())
         digest.update(self._photographs.numpy().tobytes())
         return f"{options}, {len(self._photographs)} photographs {digest.hexdigest()[:8]}"
