@@ -26,6 +26,7 @@ from rfp.data.synthetic import (
     SceneOptions,
     rendered_set,
 )
+from rfp.data.synthetic.options import SMALLEST_IMAGE
 from rfp.evaluation.matching import epipolar_error_px, match_images
 from rfp.evaluation.report import EvaluationReport, format_table
 from rfp.models.pretrained import load_network
@@ -40,8 +41,6 @@ from rfp.training.checkpoint import check_no_run, prepare_run_folder, write_json
 from rfp.training.options import TrainerOptions, options_from_json
 from rfp.training.trainer import Trainer, TrainingSummary, judged, trainable_parameters
 
-SMALLEST_IMAGE = 32
-"""Below this there is no room for key points between the borders."""
 VALIDATION_SEED = 1_000_003
 """Of the rendered pairs that select the weights, and the next one of those in the table: fixed, so that runs of any
 seed are judged on the same pairs."""
@@ -239,10 +238,6 @@ def _check(command: Train) -> None:
         raise InputError("--scenes, --photographs and --rendered-… are for rendered scenes; leave out them or --data")
     if not (command.data or command.validation or command.report) and command.image_size != defaults.image_size:
         raise InputError("--image-size is for folders; rendered scenes have --scenes.image-size HEIGHT WIDTH")
-    if min(command.scenes.image_size) < SMALLEST_IMAGE:
-        raise InputError(
-            f"--scenes.image-size: expected sides of at least {SMALLEST_IMAGE} pixels, got {command.scenes.image_size}"
-        )
     check_can_write(command.json)
     if command.output is not None and command.resume is None:
         check_no_run(command.output)
