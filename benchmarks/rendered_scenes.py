@@ -8,8 +8,6 @@ alternating. Needs no data.
 """
 
 import statistics
-import time
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ import cv2
 import torch
 import tyro
 from machine import machine
-from tiny_network import Setting, judge, print_figures, spread
+from timing import alternating, spread
+from tiny_network import Setting, judge, print_figures
 
 import rfp
 from rfp.data import RenderedPairs, SceneOptions, rendered_set
@@ -47,11 +46,7 @@ class Options:
 
 
 def times(options: Options) -> dict[str, Any]:
-    """Milliseconds an image of 240 × 320 for rendering a batch of 4 pairs and for tiny's forward pass on it.
-
-    By the clock with the threads of the options, and by the processor's time of a single thread: what others run on the
-    machine stretches the first and hardly the second.
-    """
+    """Milliseconds an image of 240 × 320 for rendering a batch of 4 pairs and for tiny's forward pass on it."""
     network, stream = rfp.load_pretrained("tiny"), RenderedPairs()
     generator = torch.Generator().manual_seed(0)
     images = torch.cat(
@@ -61,25 +56,12 @@ def times(options: Options) -> dict[str, Any]:
         "rendering": lambda: stream.draw(4, generator=generator),
         "forward pass of tiny": lambda: network.extract(images),
     }
-    clocks = {
-        f"by the clock, {options.threads} threads": (options.threads, time.perf_counter),
-        "processor time, 1 thread": (1, time.process_time),
-    }
     rows = {}
-    for clock_name, (threads, clock) in clocks.items():
-        torch.set_num_threads(threads)
-        measured: dict[str, list[float]] = defaultdict(list)
-        with torch.no_grad():
-            for repetition in range(options.repetitions + 2):
-                for name, call in calls.items():
-                    started = clock()
-                    call()
-                    if repetition >= 2:  # the first two warm up
-                        measured[name].append(1e3 * (clock() - started) / len(images))
-        ratios = [a / b for a, b in zip(*measured.values(), strict=True)]
-        rows[clock_name] = {f"{name}, ms an image": spread(values) for name, values in measured.items()}
-        rows[clock_name]["rendering : forward pass"] = spread(ratios)
-    torch.set_num_threads(options.threads)
+    for clock, measured in alternating(calls, repetitions=options.repetitions, threads=options.threads).items():
+        each = {name: [value / len(images) for value in values] for name, values in measured.items()}
+        ratios = [a / b for a, b in zip(*each.values(), strict=True)]
+        rows[clock] = {f"{name}, ms an image": spread(values) for name, values in each.items()}
+        rows[clock]["rendering : forward pass"] = spread(ratios)
     return rows
 
 

@@ -7,10 +7,6 @@ the same images, the same number of key points and the same estimator with the s
 train tiny. Times are of one image, the networks alternating in one run.
 """
 
-import os
-import statistics
-import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +18,8 @@ import numpy as np
 import torch
 import tyro
 from machine import machine
+from report_sets import REPORT, data_root, keyed_auc
+from timing import alternating, spread
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,9 +30,6 @@ from rfp.evaluation import estimate_pose, match_features
 from rfp.models.pretrained import SHIPPED_WEIGHTS
 from rfp.records import Features, PosedPair
 from rfp.training.checkpoint import write_json
-
-SETS = ("strecha_castle_p30", "strecha_fountain_p11", "strecha_entry_p10", "sacre_coeur10")
-
 
 CARD_MARKS = ("<!-- figures: written by benchmarks/tiny_network.py --card -->", "<!-- end of figures -->")
 
@@ -72,10 +67,8 @@ class Options:
 
 def pair_sets(setting: Setting) -> dict[str, Sequence[PosedPair]]:
     """The real pairs that are judged on, by name."""
-    root = os.environ.get("RFP_DATA")
-    if not root:
-        sys.exit("tiny_network.py needs real photographs: set RFP_DATA to a folder of posed-pairs folders")
-    return {name: PosedPairs(Path(root) / name, image_size=setting.image_size) for name in SETS}
+    root = data_root()
+    return {name: PosedPairs(root / name, image_size=setting.image_size) for name in REPORT}
 
 
 def sift(image: Tensor, num_keypoints: int) -> Features:
@@ -125,50 +118,26 @@ def judge(
                 first, second = (seen[key] for key in keys)
                 errors[name].append(error_deg(first, second, pair, setting.max_error_px))
         for name in detectors:
-            auc = {f"{key:g}": value for key, value in rfp.pose_auc(errors[name]).items()}
-            figures[name][f"{set_name} ({len(chosen)} pairs)"] = auc
+            figures[name][f"{set_name} ({len(chosen)} pairs)"] = keyed_auc(errors[name])
     return figures
 
 
 def times(networks: dict[str, Any], options: Options) -> dict[str, Any]:
-    """Milliseconds of ``extract`` and ``detect`` an image of 480 × 640, and tiny's share of aliked-t16's.
-
-    By the clock with the threads of the options, and by the processor's time of a single thread: what others run on the
-    machine stretches the first and hardly the second.
-    """
+    """Milliseconds of ``extract`` and ``detect`` an image of 480 × 640, and tiny's share of aliked-t16's."""
     image = draw_textures(1, size=640, generator=torch.Generator().manual_seed(0))[:, :, :480].contiguous()
-    calls: dict[str, Callable[[Any], Any]] = {
+    kinds: dict[str, Callable[[Any], Any]] = {
         "extract": lambda network: network.extract(image),
         "detect 1024 points": lambda network: rfp.detect(network, image, num_keypoints=1024),
     }
-    clocks = {
-        f"by the clock, {options.threads} threads": (options.threads, time.perf_counter),
-        "processor time, 1 thread": (1, time.process_time),
-    }
     rows = {}
     repetitions = 5 if options.quick else options.repetitions
-    for clock_name, (threads, clock) in clocks.items():
-        torch.set_num_threads(threads)
-        for call_name, call in calls.items():
-            measured: dict[str, list[float]] = defaultdict(list)
-            with torch.no_grad():
-                for repetition in range(repetitions + 2):
-                    for name, network in networks.items():
-                        started = clock()
-                        call(network)
-                        if repetition >= 2:  # the first two warm up
-                            measured[name].append(1e3 * (clock() - started))
+    for kind, call in kinds.items():
+        calls = {name: lambda network=network, call=call: call(network) for name, network in networks.items()}
+        for clock, measured in alternating(calls, repetitions=repetitions, threads=options.threads).items():
             ratios = [a / b for a, b in zip(measured["tiny"], measured["aliked-t16"], strict=True)]
             row = {f"{name}, ms": spread(measured[name]) for name in networks}
-            rows[f"{call_name}, {clock_name}"] = {**row, "tiny : aliked-t16": spread(ratios)}
-    torch.set_num_threads(options.threads)
+            rows[f"{kind}, {clock}"] = {**row, "tiny : aliked-t16": spread(ratios)}
     return rows
-
-
-def spread(values: list[float]) -> dict[str, Any]:
-    """Median and quartiles."""
-    first, median, third = statistics.quantiles(values, n=4)
-    return {"median": round(median, 3), "quartiles": [round(first, 3), round(third, 3)]}
 
 
 def main(options: Options) -> None:

@@ -12,9 +12,7 @@ matches, 3 x 3 draws, the same network (aliked-t16, 320 px) and the same thresho
 "Beside the network" is everything but ``extract`` and ``describe`` and their backward pass, the same for both.
 """
 
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ import numpy as np
 import torch
 import tyro
 from machine import machine
+from report_sets import data_root, keyed_auc
 from torch import Tensor, nn
 
 import rfp
@@ -192,9 +191,7 @@ def timed(step: Callable[[], list[float]], network: TimedNetwork) -> tuple[float
 
 def main(options: Options) -> None:
     """Run both ways on the same pairs, alternating, and print the ratio and the accuracy."""
-    root = os.environ.get("RFP_DATA")
-    if not root:
-        sys.exit("training_step.py needs real photographs: set RFP_DATA to a folder of posed-pairs folders")
+    root = data_root()
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
     device = torch.device(options.device)
@@ -204,7 +201,7 @@ def main(options: Options) -> None:
     cv2.setRNGSeed(0)
     pairs = []
     for name in SETS:
-        folder = rfp.data.PosedPairs(Path(root) / name, image_size=320)
+        folder = rfp.data.PosedPairs(root / name, image_size=320)
         step = max(1, len(folder) // (2 if options.quick else 15))
         pairs += [folder[k].to(device) for k in range(0, len(folder), step)][: 2 if options.quick else 15]
 
@@ -258,7 +255,7 @@ def summary(rows: dict[str, list[tuple[float, float, list[float]]]], options: Op
             "quartiles_ms": quartiles(times),
             "total_s": sum(times) / 1e3,
             "network_ms": statistics.median(1e3 * entry[1] for entry in entries),
-            "auc": {f"{key:g}": value for key, value in rfp.pose_auc(errors).items()},
+            "auc": keyed_auc(errors),
             "failed": sum(error >= 180 for error in errors) / len(errors),
         }
     result["settings"] = {

@@ -48,14 +48,7 @@ def render_finetuning(content: dict[str, Any]) -> str:
         judged[f"seed {run['seed']}, last step"] = run["last"]
     parts = []
     for setting in content["before"]:
-        columns = ["pooled", *content["before"][setting]["sets"]]
-        rows = []
-        for weights, figures in judged.items():
-            sets = figures[setting]["sets"]
-            aucs = [figures[setting]["pooled"], *(sets[name]["auc"] for name in columns[1:])]
-            change = paired_change(content["before"][setting]["errors_deg"], figures[setting]["errors_deg"])
-            aucs_by_name = {name: _slashed(auc) for name, auc in zip(columns, aucs, strict=True)}
-            rows.append({"weights": weights, "change": change, **aucs_by_name})
+        rows = _weights_rows({weights: figures[setting] for weights, figures in judged.items()})
         parts.append(
             f"AUC@5/10/20 at {setting}; change of the mean clipped accuracy at 10° over the same pairs, with its 95 % "
             f"bootstrap interval:\n\n{_table(rows)}"
@@ -112,18 +105,24 @@ def render_main_job(content: dict[str, Any]) -> str:
         f"The runs:\n\n{_table(costs)}",
     ]
     for setting, before in content.get("real_before", {}).items():
-        sets = ["pooled", *before["sets"]]
         judged = {"before": before}
         for run in runs:
             for weights, figures in (run["real"] or {}).items():
                 judged[f"{run['way']}, seed {run['seed']}, {weights}"] = figures[setting]
-        rows = []
-        for name, figures in judged.items():
-            aucs = [figures["pooled"], *(figures["sets"][folder]["auc"] for folder in sets[1:])]
-            change = "" if name == "before" else paired_change(before["errors_deg"], figures["errors_deg"])
-            rows.append({"weights": name, "change": change, **dict(zip(sets, map(_slashed, aucs), strict=True))})
+        rows = _weights_rows(judged)
         parts.append(f"The same weights on photographs, AUC@5/10/20 at {setting}:\n\n{_table(rows)}")
     return "\n\n".join([*parts, _render_group(content["machine"])])
+
+
+def _weights_rows(judged: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each set of weights judged at one setting, the first being what the others are compared with."""
+    before = next(iter(judged.values()))
+    rows = []
+    for weights, figures in judged.items():
+        aucs = {"pooled": figures["pooled"], **{name: figures["sets"][name]["auc"] for name in before["sets"]}}
+        change = paired_change(before["errors_deg"], figures["errors_deg"])
+        rows.append({"weights": weights, "change": change, **{name: _slashed(auc) for name, auc in aucs.items()}})
+    return rows
 
 
 def _pooled_changes(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

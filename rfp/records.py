@@ -18,12 +18,17 @@ Record = TypeVar("Record")
 
 
 def map_tensors(record: Record, function) -> Record:
-    """The same record with ``function`` applied to each of its tensors (to move, detach or index all of them)."""
-    changes = {
-        field.name: function(value)
-        for field in dataclasses.fields(record)  # type: ignore[arg-type]
-        if isinstance(value := getattr(record, field.name), Tensor)
-    }
+    """The same record with ``function`` applied to each of its tensors (to move, detach or index all of them).
+
+    The tensors of records within it are among them.
+    """
+    changes = {}
+    for field in dataclasses.fields(record):  # type: ignore[arg-type]
+        value = getattr(record, field.name)
+        if isinstance(value, Tensor):
+            changes[field.name] = function(value)
+        elif dataclasses.is_dataclass(value):
+            changes[field.name] = map_tensors(value, function)
     return dataclasses.replace(record, **changes)  # type: ignore[type-var]
 
 

@@ -46,24 +46,39 @@ def make_noise(pairs, options, estimator, device):
     return map_tensors(noise, lambda tensor: tensor.to(device))
 
 
-def training_step(network, options: RolloutOptions, device="meta", reward=EVERY_REWARD):
-    """Features → surrogate → backward → clipping → Adam, with nothing but tensors on ``device``."""
+def training_step(network, options: RolloutOptions, device="meta", reward=EVERY_REWARD, make=make_pairs):
+    """Pairs → features → surrogate → backward → clipping → Adam, with nothing but tensors on ``device``.
+
+    ``make`` prepares what gives the pairs of a step: pairs as they are, or a function that makes them in the step.
+    """
     network = network.to(device)
     trainer_options = TrainerOptions(rollout=options)
     estimator = default_estimator(options)
-    pairs = make_pairs(device)
-    noise = make_noise(pairs, options, estimator, device)
+    made = make(device)
+    pairs_of_step = made if callable(made) else lambda: made
+    noise = make_noise(pairs_of_step(), options, estimator, device)
     parameters = list(network.parameters())
     optimizer = torch.optim.Adam(parameters, lr=1e-4)
 
     def step():
-        rolled = rollout_on_noise(network, pairs, noise, options=options, estimator=estimator, reward=reward)
+        rolled = rollout_on_noise(network, pairs_of_step(), noise, options=options, estimator=estimator, reward=reward)
         metrics = reinforce(rolled, trainer_options)
         clip_gradients(parameters, 1.0)
         optimizer.step()
         return metrics
 
     return step
+
+
+def assert_never_waits(step):
+    """The second call of a step on a GPU synchronises nowhere; in the first, lazy initialisation may."""
+    step()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 OPTIONS = {
@@ -93,32 +108,17 @@ def test_the_training_step_of_a_pretrained_network_runs_under_the_deny_list(buil
         step()
 
 
-def rendering_step(device, *, batch: int = 2):
-    """Scenes → images → features → surrogate → backward → Adam: the main job's step, from noise to weights."""
+def make_renderer(device):
+    """What renders the two pairs of a step from given noise: the main job's."""
     scenes = SceneOptions(image_size=(48, 64), num_textures=2, texture_size=32)
-    network = Tiny().eval().to(device)
     bank = RenderedPairs(scenes).bank(torch.device("cpu")).to(torch.device(device))
-    noise = map_tensors(
-        draw_rendering_noise(batch, scenes, generator=torch.Generator().manual_seed(0)), lambda x: x.to(device)
-    )
-    estimator = default_estimator(SMALL)
-    parameters = list(network.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=1e-4, capturable=device == "cuda")
-    draws = make_noise(posed_pairs(render_on_noise(noise, bank, scenes)), SMALL, estimator, device)
-
-    def step():
-        pairs = posed_pairs(render_on_noise(noise, bank, scenes))
-        rolled = rollout_on_noise(network, pairs, draws, options=SMALL, estimator=estimator, reward=EVERY_REWARD)
-        metrics = reinforce(rolled, TrainerOptions(rollout=SMALL))
-        clip_gradients(parameters, 1.0)
-        optimizer.step()
-        return metrics
-
-    return step
+    noise = draw_rendering_noise(2, scenes, generator=torch.Generator().manual_seed(0))
+    noise = map_tensors(noise, lambda tensor: tensor.to(device))
+    return lambda: posed_pairs(render_on_noise(noise, bank, scenes))
 
 
 def test_the_main_job_s_step_with_rendering_runs_under_the_deny_list():
-    step = rendering_step("meta")
+    step = training_step(Tiny().eval(), SMALL, make=make_renderer)
     with no_host_visits():
         metrics = step()
     assert all(value.device.type == "meta" and value.shape == () for value in metrics.values())
@@ -127,14 +127,8 @@ def test_the_main_job_s_step_with_rendering_runs_under_the_deny_list():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_main_job_s_step_with_rendering_never_waits_on_a_gpu():
-    step = rendering_step("cuda")
-    step()  # lazy initialisation may synchronise
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    step = training_step(Tiny().eval(), SMALL, device="cuda", make=make_renderer)
+    assert_never_waits(step)
 
 
 PLANTED = {
@@ -166,13 +160,7 @@ def test_a_planted_host_visit_makes_the_step_fail(violation):
 @pytest.mark.parametrize("build", [Tiny, lambda: Aliked("aliked-t16").eval(), lambda: Disk().eval()])
 def test_the_training_step_never_waits_on_a_gpu(build):
     step = training_step(build(), SMALL, device="cuda")
-    step()  # lazy initialisation may synchronise
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    assert_never_waits(step)
 
 
 @pytest.mark.gpu
@@ -183,10 +171,4 @@ def test_the_trainer_steps_on_a_gpu_without_waiting():
     optimizer = torch.optim.Adam(trainer.parameters, lr=1e-4, capturable=True)
     generator = torch.Generator(device="cuda").manual_seed(0)
     pairs = make_pairs("cuda")
-    trainer.gradient_step([pairs], optimizer, generator)
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        trainer.gradient_step([pairs], optimizer, generator)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    assert_never_waits(lambda: trainer.gradient_step([pairs], optimizer, generator))

@@ -18,14 +18,7 @@ from rfp.cli.device import choose_device, peak_memory_mib
 from rfp.cli.output import check_can_write, write_figures
 from rfp.data.pairs import PosedPairs
 from rfp.data.photographs import load_photographs
-from rfp.data.synthetic import (
-    HELD_OUT_FAMILIES,
-    HELD_OUT_LAYOUTS,
-    RenderedPairs,
-    RenderedSet,
-    SceneOptions,
-    rendered_set,
-)
+from rfp.data.synthetic import RenderedPairs, RenderedSet, SceneOptions
 from rfp.data.synthetic.options import SMALLEST_IMAGE
 from rfp.evaluation.matching import epipolar_error_px, match_images
 from rfp.evaluation.report import EvaluationReport, format_table
@@ -159,7 +152,7 @@ def train(command: Train) -> dict[str, Any]:
     write_json(folder / "summary.json", figures)
     write_figures(command.json, figures)
     reward_curve(summary.metrics, path=folder / "reward.png", validations=summary.validations)
-    _draw_matches({"before": start, "after": network}, sets.shown(command.scenes), options, folder)
+    _draw_matches({"before": start, "after": network}, sets.shown(), options, folder)
     _print_outcome(summary, before, after, folder)
     if clock is not None:
         _print_profile(figures["profile"])
@@ -174,13 +167,12 @@ class _Sets:
     validation: Sequence[PosedPair] | None
     reports: dict[str, Sequence[PosedPair]]
 
-    def shown(self, options: SceneOptions) -> PosedPair:
+    def shown(self) -> PosedPair:
         """The pair of the picture before and after: one that taught nothing, where there is one."""
         pairs = next(iter(self.reports.values()), self.validation)
-        if pairs is None and isinstance(self.train, PosedPairs):
-            pairs = self.train
         if pairs is None:
-            pairs = rendered_set(options, num_pairs=1, seed=VALIDATION_SEED)
+            train = self.train
+            pairs = train.fixed_set(1, seed=VALIDATION_SEED) if isinstance(train, RenderedPairs) else train
         return pairs[len(pairs) // 2]
 
 
@@ -194,30 +186,20 @@ def _sets(command: Train, device: torch.device) -> _Sets:
     if command.photographs is not None:
         draw = torch.Generator().manual_seed(VALIDATION_SEED)
         photographs = load_photographs(command.photographs, size=256, crops=2, largest_scale=2.0, generator=draw)
+    train = RenderedPairs(command.scenes, photographs=photographs)
     if validation is None and command.rendered_validation:
         print(f"rendering {command.rendered_validation} pairs that select the weights")
-        validation = rendered_set(
-            command.scenes,
-            num_pairs=command.rendered_validation,
-            seed=VALIDATION_SEED,
-            device=device,
-            photographs=photographs,
-        )
+        validation = train.fixed_set(command.rendered_validation, seed=VALIDATION_SEED, device=device)
     if command.rendered_report:
         print(f"rendering {command.rendered_report} pairs of held-out layouts and textures for the table")
         reports[HELD_OUT] = held_out_scenes(command, device)
-    return _Sets(RenderedPairs(command.scenes, photographs=photographs), validation, reports)
+    return _Sets(train, validation, reports)
 
 
 def held_out_scenes(command: Train, device: torch.device | str = "cpu") -> RenderedSet:
     """The rendered pairs of the table: ranges as in training, layouts and textures that it does not draw."""
-    scenes = replace(
-        command.scenes,
-        layouts=HELD_OUT_LAYOUTS,
-        textures=HELD_OUT_FAMILIES,
-        texture_seed=command.scenes.texture_seed + 1,
-    )
-    return rendered_set(scenes, num_pairs=command.rendered_report, seed=VALIDATION_SEED + 1, device=device)
+    scenes = RenderedPairs(command.scenes.on_held_out_kinds())
+    return scenes.fixed_set(command.rendered_report, seed=VALIDATION_SEED + 1, device=device)
 
 
 def _check(command: Train) -> None:

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from rfp.cli import main
-from rfp.cli import train as train_module
 from rfp.cli.train import HELD_OUT, Train, _sets
 from rfp.data.synthetic import HELD_OUT_FAMILIES, HELD_OUT_LAYOUTS, RenderedPairs
 
@@ -133,7 +132,7 @@ def test_rendered_options_beside_folders_and_folders_options_beside_scenes_are_r
 
 
 def test_what_must_fail_fails_before_anything_is_rendered(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train_module, "rendered_set", lambda *args, **kwargs: pytest.fail("rendered too early"))
+    monkeypatch.setattr(RenderedPairs, "fixed_set", lambda *args, **kwargs: pytest.fail("rendered too early"))
     (tmp_path / "checkpoint.pt").touch()
     assert main(["train", *RENDERED, "--output", str(tmp_path)]) == 2
     says(capsys, "--resume")

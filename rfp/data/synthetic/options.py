@@ -95,7 +95,12 @@ class SceneOptions:
     @classmethod
     def held_out(cls, **changes) -> "SceneOptions":
         """Layouts and textures that the others do not draw, over the medium range of viewpoints."""
-        return replace(cls(layouts=HELD_OUT_LAYOUTS, textures=HELD_OUT_FAMILIES, texture_seed=1), **changes)
+        return replace(cls().on_held_out_kinds(), **changes)
+
+    def on_held_out_kinds(self) -> "SceneOptions":
+        """The same ranges over the held-out layouts and textures, the bank being another."""
+        seed = self.texture_seed + 1
+        return replace(self, layouts=HELD_OUT_LAYOUTS, textures=HELD_OUT_FAMILIES, texture_seed=seed)
 
 
 def _check_names(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:

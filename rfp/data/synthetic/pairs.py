@@ -78,6 +78,30 @@ class RenderedPairs:
         noise = draw_rendering_noise(count, self.options, generator=generator)
         return render_on_noise(noise, self.bank(generator.device), self.options)
 
+    def fixed_set(self, num_pairs: int, *, seed: int, device: torch.device | str = "cpu") -> "RenderedSet":
+        """Pairs of the stream's making, rendered once and kept on a device, the same for the same seed.
+
+        The noise is drawn on the CPU and moved, so that the set does not depend on the device but for rounding. Pair i
+        is the same in sets of any length.
+
+        Raises:
+            InputError: no pairs asked for.
+        """
+        if num_pairs < 1:
+            raise InputError(f"expected at least 1 rendered pair, got {num_pairs}")
+        device, options = torch.device(device), self.options
+        generator = torch.Generator().manual_seed(seed)
+        pairs: list[PosedPair] = []
+        for start in range(0, num_pairs, SET_CHUNK):
+            # Whole chunks, so that the last one is drawn and rounded as if the set went on.
+            noise = draw_rendering_noise(SET_CHUNK, options, generator=generator)
+            noise = map_tensors(noise, lambda value: value.to(device))
+            batch = render_on_noise(noise, self.bank(device), options)
+            layouts = [options.layouts[place] for place in batch.layout.tolist()]
+            for index, (pair, layout) in enumerate(zip(posed_pairs(batch), layouts), start=start):
+                pairs.append(replace(pair, scene=layout, name=f"{layout} {index} ({self.ingredients}, seed {seed})"))
+        return RenderedSet(pairs[:num_pairs], max(options.image_size))
+
     def bank(self, device: torch.device) -> TextureBank:
         """The stream's textures on a device. They are drawn on the CPU, so that they are the same everywhere."""
         if device not in self._banks:
@@ -159,27 +183,9 @@ def rendered_set(
     device: torch.device | str = "cpu",
     photographs: Tensor | None = None,
 ) -> RenderedSet:
-    """A fixed set of rendered pairs on a device, the same for the same options and seed.
-
-    The noise is drawn on the CPU and moved, so that the set does not depend on the device but for rounding. Pair i is
-    the same in sets of any length.
+    """A fixed set of rendered pairs: ``RenderedPairs.fixed_set`` of a stream that is used for nothing else.
 
     Raises:
         InputError: no pairs asked for, or what is given as photographs is none.
     """
-    if num_pairs < 1:
-        raise InputError(f"expected at least 1 rendered pair, got {num_pairs}")
-    device = torch.device(device)
-    stream = RenderedPairs(options, photographs=photographs)
-    options = stream.options
-    generator = torch.Generator().manual_seed(seed)
-    pairs: list[PosedPair] = []
-    for start in range(0, num_pairs, SET_CHUNK):
-        # Whole chunks, so that the last one is drawn and rounded as if the set went on.
-        noise = draw_rendering_noise(SET_CHUNK, options, generator=generator)
-        noise = map_tensors(noise, lambda value: value.to(device))
-        batch = render_on_noise(noise, stream.bank(device), options)
-        layouts = [options.layouts[place] for place in batch.layout.tolist()]
-        for index, (pair, layout) in enumerate(zip(posed_pairs(batch), layouts), start=start):
-            pairs.append(replace(pair, scene=layout, name=f"{layout} {index} ({stream.ingredients}, seed {seed})"))
-    return RenderedSet(pairs[:num_pairs], max(options.image_size))
+    return RenderedPairs(options, photographs=photographs).fixed_set(num_pairs, seed=seed, device=device)

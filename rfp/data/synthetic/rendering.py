@@ -1,11 +1,13 @@
 """Rendered pairs with exact truth, in one batch on the device: noise → scenes → cameras → light → images."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from rfp.data.synthetic.batches import each_repeated, flattened
 from rfp.data.synthetic.cameras import Cameras, relative_pose
 from rfp.data.synthetic.options import SceneOptions
 from rfp.data.synthetic.ray_casting import cast, local_rays
@@ -23,6 +25,8 @@ from rfp.data.synthetic.texture_bank import TextureBank
 from rfp.data.synthetic.uniforms import Uniforms
 from rfp.data.synthetic.viewpoints import UNIFORMS_PER_VIEWPOINT, Viewpoints, draw_viewpoints
 from rfp.records import map_tensors
+
+Record = TypeVar("Record")
 
 CPU_TILE = 1
 """Pairs rendered at once on a CPU: the planes of one pair stay in its caches."""
@@ -105,9 +109,9 @@ def render_on_noise(noise: RenderingNoise, bank: TextureBank, options: SceneOpti
     for start in range(0, count, tile):
         part = slice(start, start + tile)
         radiance[part], depth[part], surface[part] = _render_tile(
-            _pick(scenes, part), _pick(cameras, part), bank, options.image_size
+            _rows(scenes, part), _rows(cameras, part), bank, options.image_size
         )
-        images[part] = take_photographs(radiance[part], _pick(sensors, part), noise.images[part])
+        images[part] = take_photographs(radiance[part], _rows(sensors, part), noise.images[part])
     R, t = relative_pose(viewpoints.first, viewpoints.second)
     return RenderedBatch(
         images=images,
@@ -141,7 +145,7 @@ def _render_tile(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Light, depth and surfaces of a few pairs, both views at once."""
     height, width = image_size
-    scenes, cameras = _both_views(scenes), _pick_views(cameras)
+    scenes, cameras = each_repeated(scenes, 2), flattened(cameras)
     views = cameras.centre.shape[0]
     focal, middle = cameras.K.diagonal(dim1=-2, dim2=-1)[..., None], cameras.K[:, :2, 2, None]
     x = (torch.arange(width, device=focal.device, dtype=focal.dtype) - middle[:, 0]) / focal[:, 0]
@@ -159,24 +163,5 @@ def _stack(first: Cameras, second: Cameras) -> Cameras:
     return Cameras(*(torch.stack(pair, dim=1) for pair in zip(*((c.K, c.R, c.centre) for c in (first, second)))))
 
 
-def _pick_views(cameras: Cameras) -> Cameras:
-    return map_tensors(cameras, lambda value: value.flatten(0, 1))
-
-
-def _pick(record, part: slice):
-    """The rows of a record, and of the records in it."""
-    return _map_deep(record, lambda value: value[part])
-
-
-def _both_views(scenes: Scenes) -> Scenes:
-    """Each scene twice: (B, …) to (2 B, …), the two views of a scene beside each other."""
-    return _map_deep(scenes, lambda value: value[:, None].expand(-1, 2, *value.shape[1:]).flatten(0, 1))
-
-
-def _map_deep(record, function):
-    """A record with the function applied to its tensors, and to those of the records in it."""
-    changes = {}
-    for field in fields(record):
-        value = getattr(record, field.name)
-        changes[field.name] = function(value) if isinstance(value, Tensor) else _map_deep(value, function)
-    return replace(record, **changes)
+def _rows(record: Record, part: slice) -> Record:
+    return map_tensors(record, lambda value: value[part])

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rfp.data.synthetic.batches import each_repeated, flattened
 from rfp.data.synthetic.cameras import Cameras, back_project, intrinsics, looking_at, normalized, project
 from rfp.data.synthetic.layouts import NUM_SOLIDS, Layout
 from rfp.data.synthetic.options import SceneOptions
@@ -14,7 +15,6 @@ from rfp.data.synthetic.ray_casting import cast, local_rays
 from rfp.data.synthetic.scenes import Scenes
 from rfp.data.synthetic.solids import Solids, apply, clearance
 from rfp.data.synthetic.uniforms import Uniforms
-from rfp.records import map_tensors
 
 FIRST_CANDIDATES = 8
 SECOND_CANDIDATES = 12
@@ -95,7 +95,7 @@ def _judge(
 ) -> tuple[Float[Tensor, "B J"], Bool[Tensor, "B J"]]:
     """Each second camera's overlap with the first, and whether it stands free."""
     shape = candidates.centre.shape[:2]
-    repeated, flat = _repeat(solids, shape[1]), _flat(candidates)
+    repeated, flat = each_repeated(solids, shape[1]), flattened(candidates)
     seen_second = glance(repeated, flat, image_size)
     points = seen_first.X[:, None].expand(-1, shape[1], -1, -1).flatten(0, 1)
     forth = visible(repeated, flat, points, image_size).float().mean(dim=-1)
@@ -145,7 +145,7 @@ def _choose_first(scenes: Scenes, layout: Layout, options: SceneOptions, u: Unif
     roll = math.radians(options.roll_deg) / 2 * u.between(-1.0, 1.0, J)
     candidates = Cameras(intrinsics(focal, options.image_size), looking_at(centre, target, roll), centre)
 
-    solids, flat = _repeat(scenes.solids, J), _flat(candidates)
+    solids, flat = each_repeated(scenes.solids, J), flattened(candidates)
     seen = glance(solids, flat, options.image_size)
     room = torch.minimum(clearance(solids, flat.centre) / CLEARANCE, seen.depth.amin(dim=-1) / NEAREST)
     room = room / _median(seen.depth)
@@ -212,13 +212,3 @@ def _take(cameras: Cameras, index: Int[Tensor, "B"]) -> Cameras:
         return value.gather(1, place)[:, 0]
 
     return Cameras(taken(cameras.K), taken(cameras.R), taken(cameras.centre))
-
-
-def _repeat(solids: Solids, count: int) -> Solids:
-    """Each scene's solids ``count`` times: (B, …) to (B count, …)."""
-    return map_tensors(solids, lambda value: value[:, None].expand(-1, count, *value.shape[1:]).flatten(0, 1))
-
-
-def _flat(cameras: Cameras) -> Cameras:
-    """(B, J, …) to (B J, …)."""
-    return map_tensors(cameras, lambda value: value.flatten(0, 1))
