@@ -9,13 +9,14 @@ import torch
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores, versions of Python and torch, and the commit, with a + where the tree had changes."""
+    """Processor, cores, GPU, versions of Python and torch, and the commit, with a + where the tree had changes."""
     return {
         "processor": processor(),
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "commit": commit(),
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
     }
 
 

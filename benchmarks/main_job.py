@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,19 @@ WAYS: dict[str, list[str]] = {
     "plain": ["--keypoint-weight", "1", "--averaging", "0"],
     "descriptors alone": ["--keypoint-weight", "0"],
     "heads alone": ["--learning-rate", "1e-4", "--frozen", "stem.*", "level*", "down*", "lateral*", "fuse*"],
+    "epipolar reward, descriptors": [
+        *("--reward", "epipolar", "--keypoint-weight", "0", "--learning-rate", "3e-5"),
+    ],
     "16 pairs a step": [
         *("--accumulate", "4", "--steps", "38", "--learning-rate", "3e-5"),
         *("--warmup-steps", "5", "--averaging", "0.95", "--validate-every", "19"),
     ],
+    "16 times the pairs": [
+        *("--pairs-per-step", "16", "--steps", "600", "--learning-rate", "3e-5", "--validate-every", "150"),
+    ],
 }
-"""What was tried to get a rise: the flags of the command beside its defaults."""
+"""What was tried to get a rise: the flags of the command beside its defaults. All but the last take as long as those;
+the last wants a GPU."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,10 @@ class Options:
     """Judge on the real report sets, too."""
     threads: int = 2
     """Of torch."""
+    device: str = "cpu"
+    """Where the runs and the judging take place; the draws differ between devices."""
+    jobs: int = 1
+    """Runs at the same time; their minutes then say little."""
 
 
 def run(way: str, seed: int, options: Options) -> dict[str, Any]:
@@ -64,14 +76,15 @@ def run(way: str, seed: int, options: Options) -> dict[str, Any]:
     folder = options.runs / way.replace(" ", "_") / f"seed_{seed}"
     if not (folder / "figures.json").is_file():
         begun = ["--resume", str(folder)] if (folder / "checkpoint.pt").is_file() else ["--output", str(folder)]
-        command = ["train", *begun, "--seed", str(seed), "--profile", *WAYS[way]]
+        command = ["train", *begun, "--seed", str(seed), "--device", options.device, "--profile", *WAYS[way]]
         # A process of its own, as a user's: its peak memory is the job's and nobody else's.
         call = "import sys; from rfp.cli import main; sys.exit(main(sys.argv[1:]))"
         started = time.perf_counter()
         subprocess.run([sys.executable, "-c", call, *command], check=True)
         figures = json.loads((folder / "summary.json").read_text())
         figures["minutes_in_all"] = (time.perf_counter() - started) / 60
-        last = judged(rfp.load_network(folder / "last.safetensors"), held_out_scenes(Train()), Train().trainer.judge)
+        network = rfp.load_network(folder / "last.safetensors").to(options.device)
+        last = judged(network, held_out_scenes(Train(), options.device), Train().trainer.judge)
         figures["last"] = {"auc": last.auc, "errors_deg": last.errors_deg}
         write_json(folder / "figures.json", figures)
     figures = json.loads((folder / "figures.json").read_text())
@@ -91,15 +104,15 @@ def run(way: str, seed: int, options: Options) -> dict[str, Any]:
         "before": {key: figures["before"][HELD_OUT][key] for key in ("auc", "errors_deg")},
         "selected": {key: figures["after"][HELD_OUT][key] for key in ("auc", "errors_deg")},
         "last": figures["last"],
-        "real": real_figures(folder) if options.real else None,
+        "real": real_figures(folder, options.device) if options.real else None,
     }
 
 
-def real_figures(folder: Path) -> dict[str, Any]:
+def real_figures(folder: Path, device: str) -> dict[str, Any]:
     """The selected and the last weights of a run on the real report sets; kept in its folder."""
     path = folder / "real.json"
     if not path.is_file():
-        selected, last = (rfp.load_network(folder / f"{name}.safetensors") for name in ("weights", "last"))
+        selected, last = (rfp.load_network(folder / f"{name}.safetensors").to(device) for name in ("weights", "last"))
         same = all(map(torch.equal, selected.state_dict().values(), last.state_dict().values()))
         figures = judge(selected)
         write_json(path, {"selected": figures, "last": figures if same else judge(last)})
@@ -109,12 +122,13 @@ def real_figures(folder: Path) -> dict[str, Any]:
 def main(options: Options) -> None:
     """Run every way and seed, writing the results as they come."""
     torch.set_num_threads(options.threads)
-    result: dict[str, Any] = {"machine": machine(), "main_job_runs": []}
+    result: dict[str, Any] = {"machine": {**machine(), "device": options.device}, "main_job_runs": []}
     if options.real:
-        result["real_before"] = judge(rfp.load_pretrained("tiny"))
-    for way in options.ways:
-        for seed in options.seeds:
-            result["main_job_runs"].append(run(way, seed, options))
+        result["real_before"] = judge(rfp.load_pretrained("tiny").to(options.device))
+    with ThreadPoolExecutor(options.jobs) as pool:
+        runs = [pool.submit(run, way, seed, options) for way in options.ways for seed in options.seeds]
+        for done in runs:
+            result["main_job_runs"].append(done.result())
             print_row(result["main_job_runs"][-1])
             if options.json is not None:
                 write_json(options.json, result)

@@ -7,7 +7,7 @@ would bias the gradient. Not differentiable, and need not be: REINFORCE only rea
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -117,3 +117,13 @@ def compose(
         return sum(others, start=first)
 
     return composed
+
+
+RewardName = Literal["pose_error", "threshold", "inliers", "epipolar"]
+REWARDS: dict[RewardName, Callable[..., Float[Tensor, "*B"]]] = {
+    "pose_error": PoseErrorReward(),
+    "threshold": ThresholdReward(),
+    "inliers": InlierReward(),
+    "epipolar": EpipolarReward(),
+}
+"""Each reward at its defaults by the name that options and the command line use."""

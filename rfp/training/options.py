@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from rfp.records import InputError
 from rfp.reinforce.baselines import BASELINES, Baseline
+from rfp.rewards import REWARDS, RewardName
 from rfp.rollout import RolloutOptions
 
 
@@ -46,6 +47,9 @@ class TrainerOptions:
     averaging: float = 0.0
     """Decay of an exponential average of the weights, which is then what is validated and kept: 0.99 averages about the
     last hundred steps, whose noise is far larger than their progress; 0 keeps the weights as they are."""
+    reward: RewardName = "pose_error"
+    """What is reinforced; a reward given to the Trainer itself stands in its place. "epipolar" ignores the estimate: it
+    pays for each right match, a far less noisy and a different aim."""
     baseline: Baseline = "leave_one_out"
     """What is subtracted from the rewards; "mean" is the paper's."""
     keypoint_weight: float = 1.0
@@ -78,6 +82,8 @@ class TrainerOptions:
             raise InputError(f"expected warmup_steps of at least 0, got {self.warmup_steps}")
         if not 0.0 <= self.averaging < 1.0:
             raise InputError(f"expected averaging of at least 0 and below 1, got {self.averaging}; 0.99 is usual")
+        if self.reward not in REWARDS:
+            raise InputError(f"expected a reward of {', '.join(REWARDS)}, got {self.reward!r}")
         if self.baseline not in BASELINES:
             raise InputError(f"expected a baseline of {', '.join(BASELINES)}, got {self.baseline!r}")
         if self.baseline == "leave_one_out" and min(self.rollout.num_keypoint_draws, self.rollout.num_match_draws) < 2:

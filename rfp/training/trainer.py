@@ -22,7 +22,7 @@ from rfp.models.state import device_of, in_eval_mode
 from rfp.records import InputError, PosedPair
 from rfp.reinforce.diagnostics import draw_statistics
 from rfp.reinforce.surrogate import surrogate_loss
-from rfp.rewards import PoseErrorReward
+from rfp.rewards import REWARDS
 from rfp.rollout import FeatureNetwork, Reward, Rollout, TaskEstimator, default_estimator, rollout
 from rfp.stages import stage
 from rfp.training.checkpoint import TrainingState, load_checkpoint, prepare_run_folder, save_checkpoint, write_json
@@ -74,7 +74,7 @@ class Trainer:
         self.network = network
         self.options = TrainerOptions() if options is None else options
         self.estimator = default_estimator(self.options.rollout) if estimator is None else estimator
-        self.reward = reward
+        self.reward = REWARDS[self.options.reward] if reward is None else reward
         self.device = device_of(network)
         self.parameters = trainable_parameters(network, self.options.frozen)
 
@@ -426,7 +426,7 @@ def _identity(
     """What a resumed run must share with its beginning. The number of steps may grow."""
     chosen = asdict(trainer.options)
     del chosen["steps"]
-    reward = PoseErrorReward() if trainer.reward is None else trainer.reward
+    reward: Any = trainer.reward
     return {
         **chosen,
         "data": _digest(pairs),
