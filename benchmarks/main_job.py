@@ -104,7 +104,7 @@ def run(way: str, seed: int, options: Options) -> dict[str, Any]:
         "before": {key: figures["before"][HELD_OUT][key] for key in ("auc", "errors_deg")},
         "selected": {key: figures["after"][HELD_OUT][key] for key in ("auc", "errors_deg")},
         "last": figures["last"],
-        "real": real_figures(folder, options.device) if options.real else None,
+        "real": real_figures(folder, options.device) if options.real or (folder / "real.json").is_file() else None,
     }
 
 

@@ -75,6 +75,8 @@ def render_finetuning(content: dict[str, Any]) -> str:
 def render_main_job(content: dict[str, Any]) -> str:
     """What benchmarks/main_job.py writes: each run on held-out rendered pairs and on real ones, and its cost."""
     runs = content["main_job_runs"]
+    if len({run["way"] for run in runs}) > 1:
+        return render_ways(content)
     rows, costs = [], []
     for run in runs:
         label = {"way": run["way"], "seed": run["seed"]}
@@ -111,6 +113,31 @@ def render_main_job(content: dict[str, Any]) -> str:
                 judged[f"{run['way']}, seed {run['seed']}, {weights}"] = figures[setting]
         rows = _weights_rows(judged)
         parts.append(f"The same weights on photographs, AUC@5/10/20 at {setting}:\n\n{_table(rows)}")
+    return "\n\n".join([*parts, _render_group(content["machine"])])
+
+
+def render_ways(content: dict[str, Any]) -> str:
+    """Several ways of the main job beside each other, the seeds of each together."""
+    runs = content["main_job_runs"]
+    held_out = [
+        {**row, "best steps": ", ".join(str(run["best_step"]) for run in runs if run["way"] == row["way"])}
+        for row in _pooled_changes(runs)
+    ]
+    parts = [
+        f"{len(runs[0]['before']['errors_deg'])} rendered pairs of held-out layouts and textures, AUC@5/10/20 before "
+        f"{_slashed(runs[0]['before']['auc'])}; change of the mean clipped accuracy at 10° over the same pairs and all "
+        f"seeds, with its 95 % bootstrap interval over the pairs:\n\n{_table(held_out)}"
+    ]
+    rows = []
+    for way in dict.fromkeys(run["way"] for run in runs):
+        judged = [run for run in runs if run["way"] == way and run["real"]]
+        row: dict[str, Any] = {"way": way, "seeds judged": ", ".join(str(run["seed"]) for run in judged) or "none"}
+        for setting, before in content["real_before"].items() if judged else ():
+            gains = [_gains(before["errors_deg"], run["real"]["last"][setting]["errors_deg"]) for run in judged]
+            row[setting] = _interval([sum(pair) / len(pair) for pair in zip(*gains, strict=True)])
+        rows.append(row)
+    before = "; ".join(f"{setting}: {_slashed(row['pooled'])}" for setting, row in content["real_before"].items())
+    parts.append(f"The last weights on photographs, before {before}; change as above:\n\n{_table(rows)}")
     return "\n\n".join([*parts, _render_group(content["machine"])])
 
 

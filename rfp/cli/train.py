@@ -39,11 +39,11 @@ VALIDATION_SEED = 1_000_003
 seed are judged on the same pairs."""
 HELD_OUT = "rendered, held out"
 MAIN_JOB = TrainerOptions(
-    steps=150,
+    steps=120,
     learning_rate=1e-5,
     averaging=0.99,
     keypoint_weight=0.1,
-    validate_every=75,
+    validate_every=60,
 )
 """The command's defaults: five minutes on two cores. The detector's term is by far the noisier one and weighted down,
 and the weights are averaged, for a short run not to drift (benchmarks/gradient_signal.py, benchmarks/main_job.py)."""
