@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rfp.geometry.householder import DEGENERATE, null_space, reflector
 from rfp.geometry.polynomial_roots import real_roots
 
 # Monomials of x, y, z of degree ≤ 3 as exponents. The first ten are eliminated; the last six of them are those of
@@ -23,10 +24,6 @@ _IN_Z_ALONE = ((0, 0, 3), (0, 0, 2), (0, 0, 1), (0, 0, 0))
 _CUBIC = _DISCARDED + _ROWS_E_TO_J + _IN_X_AND_Y + _IN_Z_ALONE
 _LINEAR = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0))
 _QUADRATIC_PAIRS = tuple((a, b) for a in range(4) for b in range(a, 4))
-
-# A sample is degenerate when elimination meets a pivot this small beside the largest one: well above the rounding that
-# exact degeneracies leave, and far below the pivots of general samples.
-_DEGENERATE = 1e-11
 
 
 def five_point(
@@ -66,7 +63,7 @@ def five_point_planes(
     finite = (torch.isfinite(x1) & torch.isfinite(x2)).all(dim=0).all(dim=0)
     x1 = torch.where(finite, x1, torch.zeros_like(x1))
     x2 = torch.where(finite, x2, torch.zeros_like(x2))
-    basis, independent = _null_space(x1, x2)
+    basis, independent = null_space(epipolar_rows(x1, x2))  # X, Y, Z, W of eq. 8
     table, eliminated = _eliminate(_constraints(basis))
     rows = _rows_in_z(table)
     z, is_root = real_roots(_determinant(rows))
@@ -75,54 +72,10 @@ def five_point_planes(
     return torch.where(valid, E, torch.zeros_like(E)), valid
 
 
-def _epipolar_rows(x1: Tensor, x2: Tensor) -> Tensor:
-    """The 9×5 transposed system: column p holds the coefficients of E in ``x2ᵀ E x1 = 0`` for match p (eq. 7)."""
+def epipolar_rows(x1: Float[Tensor, "m 2 T"], x2: Float[Tensor, "m 2 T"]) -> Float[Tensor, "9 m T"]:
+    """The transposed system: column p holds the coefficients of E in ``x2ᵀ E x1 = 0`` for match p (eq. 7)."""
     u1, v1, u2, v2 = x1[:, 0], x1[:, 1], x2[:, 0], x2[:, 1]
     return torch.stack((u2 * u1, u2 * v1, u2, v2 * u1, v2 * v1, v2, u1, v1, torch.ones_like(u1)))
-
-
-def _reflector(matrix: Tensor, column: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The Householder reflection ``I - β v vᵀ`` that turns ``column`` into ``(α, 0, …, 0)``, and ``vᵀ matrix``.
-
-    ``matrix`` is (rows, columns, T) and holds ``column`` as its column 0, so that one pass finds the norm as well.
-    """
-    products = column[0] * matrix[0]
-    for row in range(1, column.shape[0]):
-        products.addcmul_(column[row], matrix[row])
-    norm_squared = products[0]
-    alpha = -torch.copysign(norm_squared.sqrt(), column[0])
-    vector = column.clone()
-    vector[0] -= alpha
-    scale = torch.addcmul(norm_squared, alpha, column[0], value=-1)  # ½ vᵀv > 0 unless the column is zero
-    beta = torch.where(scale > 0, 1 / scale, torch.zeros_like(scale))
-    return vector, beta, alpha, products.addcmul_(alpha, matrix[0], value=-1)
-
-
-def _null_space(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
-    """An orthonormal basis X, Y, Z, W (4, 9, T) of the essential matrices through the five matches (eq. 8).
-
-    The last four columns of Q in a QR decomposition of the 9×5 system.
-    """
-    system = _epipolar_rows(x1, x2)
-    reflectors, diagonal = [], []
-    for step in range(5):
-        remaining = system[step:, step:]
-        vector, beta, alpha, products = _reflector(remaining, remaining[:, 0])
-        remaining[:, 1:].addcmul_(vector[:, None], (products[1:] * beta)[None], value=-1)
-        reflectors.append((vector, beta))
-        diagonal.append(alpha.abs())
-
-    basis = system.new_zeros((9, 4, system.shape[-1]))
-    for column in range(4):
-        basis[5 + column, column] = 1
-    for step in range(4, -1, -1):
-        vector, beta = reflectors[step]
-        products = vector[0] * basis[step]
-        for row in range(1, 9 - step):
-            products.addcmul_(vector[row], basis[step + row])
-        basis[step:].addcmul_(vector[:, None], (products * beta)[None], value=-1)
-    pivots = torch.stack(diagonal)
-    return basis.transpose(0, 1).contiguous(), pivots.amin(dim=0) > _DEGENERATE * pivots.amax(dim=0)
 
 
 def _constraints(basis: Tensor) -> Tensor:
@@ -199,13 +152,13 @@ def _eliminate(table: Tensor) -> tuple[Tensor, Tensor]:
     diagonal = []
     for step in range(9):
         remaining = table[step:, step:].transpose(0, 1)
-        vector, beta, alpha, products = _reflector(remaining, remaining[:, 0])
+        vector, beta, alpha, products = reflector(remaining, remaining[:, 0])
         remaining[:, 1:].addcmul_(vector[:, None], (products[1:] * beta)[None], value=-1)
         table[step, step] = alpha
         diagonal.append(alpha.abs())
     diagonal.append(table[9, 9].abs())
     pivots = torch.stack(diagonal)
-    regular = pivots.amin(dim=0) > _DEGENERATE * pivots.amax(dim=0)
+    regular = pivots.amin(dim=0) > DEGENERATE * pivots.amax(dim=0)
 
     rows: list[Tensor] = []
     for row in range(9, 3, -1):
