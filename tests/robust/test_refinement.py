@@ -1,11 +1,11 @@
-"""Local optimisation: the Jacobian, convergence, and the small solver."""
+"""Local optimisation: the Jacobian and convergence."""
 
 import pytest
 import torch
 
 from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import essential_from_pose, relative_pose_error
-from rfp.robust.refinement import refine_poses, retract, sampson_jacobian, solve_symmetric, tangent_basis
+from rfp.robust.refinement import refine_poses, retract, sampson_jacobian, tangent_basis
 from rfp.robust.scoring import match_monomials
 from tests.geometry.scenes import contaminate, make_rotations, unit_vectors, views_of_a_box
 
@@ -87,15 +87,3 @@ def test_the_tangent_basis_is_orthonormal_everywhere():
     t = torch.cat((unit_vectors(100, torch.Generator().manual_seed(5)), poles))
     basis = torch.stack((*tangent_basis(t), t), dim=-1)
     torch.testing.assert_close(basis.mT @ basis, torch.eye(3).double().expand_as(basis), atol=1e-12, rtol=0)
-
-
-def test_the_small_solver_agrees_with_torch():
-    generator = torch.Generator().manual_seed(6)
-    J = torch.randn(10, 5, 9, generator=generator, dtype=torch.float64)
-    A, b = J @ J.mT, torch.randn(10, 5, generator=generator, dtype=torch.float64)
-    system = torch.cat((A, b[..., None]), dim=-1)
-    torch.testing.assert_close(solve_symmetric(system, damping=0.0), torch.linalg.solve(A, b))
-
-
-def test_a_singular_system_yields_finite_values():
-    assert not solve_symmetric(torch.zeros(3, 5, 6)).any()
