@@ -18,7 +18,8 @@ from rfp.records import (
 )
 from rfp.reinforce import surrogate_loss
 from rfp.rewards import EpipolarReward, InlierReward, PoseErrorReward, ThresholdReward, compose
-from rfp.robust.ransac import RansacOptions, estimate_relative_pose
+from rfp.robust.ransac import RansacOptions
+from rfp.robust.relative_pose import estimate_relative_pose
 from rfp.rollout import FeatureNetwork, Reward, RolloutOptions, TaskEstimator, detect, rollout
 from rfp.training import JudgeOptions, Trainer, TrainerOptions
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from rfp.geometry.camera import normalize_points, normalized_threshold
 from rfp.geometry.pose import essential_from_pose
 from rfp.records import InputError, RelativePose
-from rfp.robust.ransac import estimate_relative_pose
+from rfp.robust.relative_pose import estimate_relative_pose
 
 EstimatorName = Literal["poselib", "opencv", "opencv-ransac", "rfp"]
 

@@ -1,14 +1,142 @@
-"""Relative pose as the task of a training step: matches and noise in, poses out."""
+"""Relative poses of a batch of calibrated two-view problems, and the same as the task of a training step."""
 
 import math
+from dataclasses import dataclass
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rfp.geometry.camera import normalized_threshold
-from rfp.records import Correspondences, InputError, RelativePose
+from rfp.geometry.essential import decompose_essential
+from rfp.geometry.five_point import five_point_planes
+from rfp.geometry.pose import essential_from_pose
+from rfp.records import Correspondences, InputError, RelativePose, map_tensors
+from rfp.robust.cheirality import choose_twins
 from rfp.robust.minimal_samples import draw_minimal_samples
-from rfp.robust.ransac import RansacOptions, estimate_relative_pose
+from rfp.robust.ransac import Problems, RansacOptions, given_or_drawn_samples, make_problems, ransac, spread
+from rfp.robust.refinement import refine_poses
+from rfp.robust.scoring import MatchMonomials, match_monomials, msac_gains
+
+
+@torch.no_grad()
+def estimate_relative_pose(
+    x1: Float[Tensor, "*B N 2"],
+    x2: Float[Tensor, "*B N 2"],
+    *,
+    max_error: float | Float[Tensor, "*B"],
+    options: RansacOptions = RansacOptions(),  # noqa: B008 (frozen)
+    valid: Bool[Tensor, "*B N"] | None = None,
+    weight: Float[Tensor, "*B N"] | None = None,
+    samples: Int[Tensor, "*B H 5"] | None = None,
+    generator: torch.Generator | None,
+) -> RelativePose:
+    """Relative poses ``X2 = R @ X1 + t`` of a batch of problems, each with its own samples.
+
+    Minimal samples of five distinct matches are solved (``rfp.five_point``), all candidates scored by MSAC on a subset
+    of the matches, the best of them on all, the best of those optimised locally. Where all matches are scored, only
+    those in front of both cameras count, in the one of the four poses of an essential matrix that has most of them.
+    The pose of a problem depends neither on the batch around it nor on the tile.
+
+    A problem without a pose (fewer than five valid matches, all at one place, no consistent model) comes back with
+    ``valid`` false, R = I, t = (0, 0, 1), E = 0 and no inliers. Not differentiable.
+
+    Args:
+        max_error: Sampson distance of an inlier, in normalised units (see ``normalized_threshold``).
+        valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
+            Points that are not finite are no match either.
+        weight: how often each match counts in sampling and scoring, 1 by default.
+        samples: indices of minimal samples, drawn from ``weight`` if not given.
+        generator: of the samples, on the device of ``x1``; None only if ``samples`` are given.
+
+    Raises:
+        InputError: neither samples nor a generator to draw them with.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x1, x2 = torch.rand(3, 50, 2), torch.rand(3, 50, 2)
+    >>> estimate_relative_pose(x1, x2, max_error=0.002, generator=generator).R.shape
+    torch.Size([3, 3, 3])
+    """
+    model = EssentialModel()
+    problems = make_problems(torch.cat((x1, x2), dim=-1), max_error, valid, weight)
+    samples, usable = given_or_drawn_samples(problems, model.sample_size, options, samples, generator)
+    if usable.numel() == 0 or problems.weight.shape[1] < model.sample_size:
+        pose = _failure(problems)
+    else:
+        pose = _pose(*ransac(problems, model, samples, usable, options), problems)
+    batch = x1.shape[:-2]
+    return map_tensors(pose, lambda tensor: tensor.reshape((*batch, *tensor.shape[1:])))
+
+
+@dataclass(frozen=True)
+class EssentialModel:
+    """Essential matrices as the RANSAC loop's model: candidates are E row by row, states are R row by row and t."""
+
+    sample_size: int = 5
+
+    def solve(self, sampled: Float[Tensor, "5 4 T"]) -> tuple[Float[Tensor, "9 10 T"], Bool[Tensor, "10 T"]]:
+        """``five_point``."""
+        return five_point_planes(sampled[:, :2], sampled[:, 2:])
+
+    def tables(self, problems: Problems) -> MatchMonomials:
+        """Monomials of the matches."""
+        return match_monomials(problems.data[..., :2], problems.data[..., 2:], problems.weight, problems.max_error)
+
+    def gains(self, candidates: Float[Tensor, "P 9 C"], tables: MatchMonomials) -> Float[Tensor, "P C N"]:
+        """Of the Sampson distance, whatever the cheirality."""
+        return msac_gains(candidates, tables, weighted=False)
+
+    def lift(
+        self, candidates: Float[Tensor, "P 9 C"], tables: MatchMonomials
+    ) -> tuple[Float[Tensor, "P C 12"], Float[Tensor, "P C N"]]:
+        """The best of the four poses of each E; only matches in front of both cameras gain."""
+        R, t = decompose_essential(candidates.transpose(1, 2).unflatten(-1, (3, 3)))
+        return _with_best_twin(R[:, :, 0], t[:, :, 0], tables)
+
+    def polish(
+        self, states: Float[Tensor, "P L 12"], tables: MatchMonomials, scales: tuple[float, ...]
+    ) -> tuple[Float[Tensor, "P L 12"], Float[Tensor, "P L N"]]:
+        """Refined on the Sampson distance."""
+        R, t = refine_poses(states[..., :9].unflatten(-1, (3, 3)), states[..., 9:], tables, scales=scales)
+        return _with_best_twin(R, t, tables)
+
+
+def _with_best_twin(R: Tensor, t: Tensor, tables: MatchMonomials) -> tuple[Tensor, Tensor]:
+    R, t, gain = choose_twins(R, t, tables)
+    return torch.cat((R.flatten(-2), t), dim=-1), gain
+
+
+def _pose(state: Tensor, gain: Tensor, problems: Problems) -> RelativePose:
+    """The pose with its inliers and score; a failure where nothing supports it."""
+    R, t = state[:, :9].unflatten(-1, (3, 3)), state[:, 9:]
+    inliers = gain > 0
+    points = problems.data
+    wide = torch.minimum(spread(points[..., :2], inliers), spread(points[..., 2:], inliers)) > 4 * problems.max_error
+    valid = (inliers.sum(dim=1) >= 5) & wide & torch.isfinite(state).all(dim=1)
+    failure = _failure(problems)
+    return RelativePose(
+        R=torch.where(valid[:, None, None], R, failure.R),
+        t=torch.where(valid[:, None], t, failure.t),
+        E=torch.where(valid[:, None, None], essential_from_pose(R, t), failure.E),
+        inliers=inliers & valid[:, None],
+        score=torch.where(valid, gain.sum(dim=1), failure.score),
+        valid=valid,
+    )
+
+
+def _failure(problems: Problems) -> RelativePose:
+    data = problems.data
+    num_problems = data.shape[0]
+    t = data.new_zeros((num_problems, 3))
+    t[:, 2] = 1
+    return RelativePose(
+        R=torch.eye(3, dtype=data.dtype, device=data.device).repeat(num_problems, 1, 1),
+        t=t,
+        E=data.new_zeros((num_problems, 3, 3)),
+        inliers=torch.zeros_like(problems.weight, dtype=torch.bool),
+        score=data.new_zeros(num_problems),
+        valid=torch.zeros_like(problems.max_error, dtype=torch.bool),
+    )
 
 
 class RelativePoseEstimator:

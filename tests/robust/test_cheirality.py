@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-import rfp.robust.ransac
+import rfp.robust.relative_pose
 from rfp.geometry.essential import twisted_poses
 from rfp.geometry.pose import relative_pose_error
 from rfp.geometry.triangulation import in_front_of_both
 from rfp.robust.cheirality import choose_twins
-from rfp.robust.ransac import RansacOptions, estimate_relative_pose
+from rfp.robust.ransac import RansacOptions
+from rfp.robust.relative_pose import estimate_relative_pose
 from rfp.robust.scoring import match_monomials, msac_gains
 from tests.geometry.scenes import (
     contaminate,
@@ -121,5 +122,5 @@ def test_without_cheirality_in_the_score_half_of_these_poses_are_wrong(slope, mo
         R, t, _ = choose_twins(R, t, matches)
         return R, t, msac_gains(_essential(R.flatten(0, 1), t.flatten(0, 1)).unflatten(0, R.shape[:2]).mT, matches)
 
-    monkeypatch.setattr(rfp.robust.ransac, "choose_twins", choose_but_count_everything)
+    monkeypatch.setattr(rfp.robust.relative_pose, "choose_twins", choose_but_count_everything)
     assert share_of_wrong_poses(slope) > 0.3
