@@ -138,6 +138,17 @@ class RelativePose:
 
 
 @dataclass(frozen=True)
+class Homography:
+    """Estimated homographies ``x2 ~ H x1``, ‖H‖ = 1, w > 0 at the inliers. Where ``valid`` is false: H = I / √3."""
+
+    H: Float[Tensor, "*B 3 3"]
+    inliers: Bool[Tensor, "*B N"]
+    score: Float[Tensor, "*B"]
+    """Higher is better; comparable only between estimates from the same points and threshold."""
+    valid: Bool[Tensor, "*B"]
+
+
+@dataclass(frozen=True)
 class Features:
     """What the deployed detector returns for B images: at most K key points each, best first."""
 
