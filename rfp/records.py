@@ -149,6 +149,18 @@ class Homography:
 
 
 @dataclass(frozen=True)
+class FundamentalMatrix:
+    """Estimated fundamental matrices, ``x2ᵀ F x1 = 0``, of rank 2 and ‖F‖ = 1. Where ``valid`` is false: F = 0."""
+
+    F: Float[Tensor, "*B 3 3"]
+    inliers: Bool[Tensor, "*B N"]
+    score: Float[Tensor, "*B"]
+    """Higher is better; comparable only between estimates from the same points and threshold."""
+    valid: Bool[Tensor, "*B"]
+    """False as well where the inliers do not determine F, as those of a plane do not."""
+
+
+@dataclass(frozen=True)
 class Features:
     """What the deployed detector returns for B images: at most K key points each, best first."""
 
