@@ -161,6 +161,19 @@ class FundamentalMatrix:
 
 
 @dataclass(frozen=True)
+class AbsolutePose:
+    """Estimated poses of cameras, ``(x, 1) ~ R @ X + t`` with positive depth. Where ``valid`` is false: R = I, t = 0."""
+
+    R: Float[Tensor, "*B 3 3"]
+    t: Float[Tensor, "*B 3"]
+    """In units of the points X. The camera stands at ``-Rᵀ t``."""
+    inliers: Bool[Tensor, "*B N"]
+    score: Float[Tensor, "*B"]
+    """Higher is better; comparable only between estimates from the same points and threshold."""
+    valid: Bool[Tensor, "*B"]
+
+
+@dataclass(frozen=True)
 class Features:
     """What the deployed detector returns for B images: at most K key points each, best first."""
 
