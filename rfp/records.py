@@ -162,7 +162,7 @@ class FundamentalMatrix:
 
 @dataclass(frozen=True)
 class AbsolutePose:
-    """Estimated poses of cameras, ``(x, 1) ~ R @ X + t`` with positive depth. Where ``valid`` is false: R = I, t = 0."""
+    """Estimated poses of cameras: ``(x, 1) ~ R @ X + t``, depths positive. Where ``valid`` is false: R = I, t = 0."""
 
     R: Float[Tensor, "*B 3 3"]
     t: Float[Tensor, "*B 3"]
