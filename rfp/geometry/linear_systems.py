@@ -96,7 +96,7 @@ def _inverse(matrix: Tensor, least_pivot: float) -> Tensor:
 
 
 def _newton_step(matrix: Tensor, vector: Tensor) -> Tensor:
-    """``v - (M - λ + τ v vᵀ)⁻¹ (M v - λ v)``: v itself, with the derivative ``dv = -(M - λ)⁺ dM v``."""
+    """v itself, bit for bit, with the derivative of ``v - (M - λ + τ v vᵀ)⁻¹ (M v - λ v)``: ``dv = -(M - λ)⁺ dM v``."""
     product = _sum((matrix * vector).unbind(1))
     eigenvalue = _sum((vector * product).unbind())
     with torch.no_grad():
@@ -105,5 +105,5 @@ def _newton_step(matrix: Tensor, vector: Tensor) -> Tensor:
         deflated.diagonal().sub_(eigenvalue[:, None])
         scale = torch.where(trace > 0, trace, torch.ones_like(trace))
         inverse = _inverse(deflated / scale, torch.finfo(matrix.dtype).eps) / scale
-    residual = product - eigenvalue * vector
-    return vector - _sum((inverse * residual).unbind(1))
+    step = _sum((inverse * (product - eigenvalue * vector)).unbind(1))
+    return vector - (step - step.detach())

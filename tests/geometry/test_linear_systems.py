@@ -58,6 +58,7 @@ def test_singular_matrices_have_finite_unit_eigenvectors_and_gradients():
     ones = torch.ones(4, 4)
     matrix = torch.stack((torch.zeros(4, 4), torch.eye(4), ones, 1e-30 * ones, 1e30 * torch.eye(4))).requires_grad_()
     vector = smallest_eigenvector(matrix)
+    assert torch.equal(vector, smallest_eigenvector(matrix.detach()))
     torch.testing.assert_close(vector.norm(dim=1), torch.ones(5))
     assert ((ones @ vector.detach()[2:4, :, None]).abs() < 1e-5).all()
     vector.sum().backward()
