@@ -131,7 +131,7 @@ def homography_dlt(
     points, centroid, scale = _normalized(points, weights)
     normal = _normal_matrix(points[0], points[1], weights)
     h = smallest_eigenvector(normal)
-    valid = (usable.sum(dim=-1) >= 4) & _determined(normal.detach(), h.detach())
+    valid = _determined(normal.detach(), h.detach())
     H = _denormalized(h.unflatten(-1, (3, 3)), centroid, scale)
     H = torch.where(valid[:, None, None], H, torch.eye(3, dtype=H.dtype, device=H.device))
     H = H / torch.copysign(H.square().sum(dim=(-2, -1)).sqrt(), h[:, 8])[:, None, None]

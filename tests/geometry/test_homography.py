@@ -157,7 +157,7 @@ def test_a_degenerate_sample_is_masked_and_leaves_its_neighbours_alone(name, see
     assert not H_with[4].any()
 
 
-@pytest.mark.parametrize("offset", [0.0, 300.0])
+@pytest.mark.parametrize("offset", [0.0, 300.0, 1e6])
 def test_lines_are_seen_despite_rounding(offset):
     """Points that are rounded to float64 lie on a line up to that rounding only."""
     generator = torch.Generator().manual_seed(2)
@@ -201,6 +201,14 @@ def test_many_exact_points_give_the_true_homography(unit, count):
     swapped, _ = homography_dlt(views.x2, views.x1)
     product = at_unit_norm(swapped @ H)[valid]
     assert ((product - torch.eye(3).double() / 3**0.5).flatten(1).norm(dim=1) < 1e-5).double().mean() > 0.99
+
+
+def test_an_image_upside_down_keeps_its_points_in_front():
+    views = views_of_planes(50, 20, 18)
+    H, valid = homography_dlt(views.x1, -views.x2)
+    assert valid.all()
+    upside_down = torch.tensor([[-1.0], [-1.0], [1.0]], dtype=torch.float64)
+    torch.testing.assert_close(H, upside_down * views.H, atol=1e-11, rtol=0)
 
 
 def test_kornia_and_opencv_agree_on_clean_points():
