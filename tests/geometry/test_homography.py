@@ -161,9 +161,9 @@ def test_a_degenerate_sample_is_masked_and_leaves_its_neighbours_alone(name, see
 def test_lines_are_seen_despite_rounding(offset):
     """Points that are rounded to float64 lie on a line up to that rounding only."""
     generator = torch.Generator().manual_seed(2)
-    ends = torch.rand(2, 1000, 2, generator=generator, dtype=torch.float64) + offset
+    ends = torch.rand(3, 1000, 2, generator=generator, dtype=torch.float64) + offset
     along = torch.rand(1000, 1, generator=generator, dtype=torch.float64)
-    x1 = torch.stack((ends[0], ends[1], ends[0] + along * (ends[1] - ends[0]), torch.rand_like(ends[0])), dim=1)
+    x1 = torch.stack((ends[0], ends[1], ends[0] + along * (ends[1] - ends[0]), ends[2]), dim=1)
     _, valid = four_point(x1, views_of_planes(1000, 4, 3).x2)
     assert not valid.any()
 
