@@ -1,7 +1,7 @@
 """Fundamental matrices from seven points, batched, on the device.
 
 R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, section 11.1.2. The null space comes from Householder
-reflections and the roots of the cubic from brackets, so that nothing waits for the host.
+reflections, and the roots of the cubic from a fixed number of steps, so that nothing waits for the host.
 
 Inside, arrays are structures of arrays with the T samples **last**, as in ``rfp.geometry.five_point``.
 """
@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rfp.geometry.cubic_roots import cubic_roots
 from rfp.geometry.five_point import epipolar_rows
 from rfp.geometry.householder import null_space
-from rfp.geometry.polynomial_roots import real_roots
 
 # Six points of a plane leave a pencil of singular matrices alone, whose cubic vanishes: rounding leaves 1e-12 of it in
 # float64, and general samples have 1e-5 and more.
@@ -59,7 +59,7 @@ def seven_point_planes(
     basis, independent = null_space(epipolar_rows(x1, x2))
     coefficients, cosine, sine = _away_from_infinity(_determinant(basis))
     determined = coefficients.abs().amax(dim=0) > _VANISHING
-    z, is_root = real_roots(coefficients)
+    z, is_root = cubic_roots(coefficients)
     valid = is_root & (independent & finite & determined)
     scale = (z * z).add_(1).rsqrt_()
     a, b = torch.addcmul(cosine, z, sine, value=-1).mul_(scale), torch.addcmul(sine, z, cosine).mul_(scale)
