@@ -1,0 +1,141 @@
+"""Homographies of a batch of two-view problems: planes, or cameras that only turn."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rfp.geometry.homography import four_point_planes
+from rfp.records import Homography, map_tensors
+from rfp.robust.homography_refinement import refine_homographies, transfer_gains
+from rfp.robust.normalization import normalize_problems, similarity
+from rfp.robust.ransac import Problems, RansacOptions, given_or_drawn_samples, make_problems, ransac
+from rfp.robust.scoring import MatchMonomials, match_monomials
+
+
+@torch.no_grad()
+def estimate_homography(
+    x1: Float[Tensor, "*B N 2"],
+    x2: Float[Tensor, "*B N 2"],
+    *,
+    max_error: float | Float[Tensor, "*B"],
+    options: RansacOptions = RansacOptions(),  # noqa: B008 (frozen)
+    valid: Bool[Tensor, "*B N"] | None = None,
+    weight: Float[Tensor, "*B N"] | None = None,
+    samples: Int[Tensor, "*B H 4"] | None = None,
+    generator: torch.Generator | None,
+) -> Homography:
+    """Homographies ``x2 ~ H x1`` of a batch of problems, each with its own samples.
+
+    Minimal samples of four distinct matches are solved (``rfp.four_point``), all candidates scored by MSAC on a subset
+    of the matches, the best of them on all, the best of those optimised locally. Only matches in front of the second
+    camera count, ``w > 0``. Points may be pixels or normalised: they are brought to the size of one inside. The
+    homography of a problem depends neither on the batch around it nor on the tile.
+
+    A problem without a homography (fewer than four valid matches, inliers at one place or on a line in one of the
+    images, mirror images) comes back with ``valid`` false, H = I / √3 and no inliers. Not differentiable.
+
+    Args:
+        max_error: Sampson distance of an inlier, in the unit of the points: how far the four coordinates of a match
+            are from fitting exactly. Where H neither magnifies nor shrinks, that is 1 / √2 of the distance between x2
+            and the image of x1, which OpenCV and PoseLib compare with their thresholds.
+        valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
+            Points that are not finite are no match either.
+        weight: how often each match counts in sampling and scoring, 1 by default.
+        samples: indices of minimal samples, drawn from ``weight`` if not given.
+        generator: of the samples, on the device of ``x1``; None only if ``samples`` are given.
+
+    Raises:
+        InputError: neither samples nor a generator to draw them with.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x1 = 640 * torch.rand(3, 50, 2)
+    >>> found = estimate_homography(x1, 2 * x1 + 1, max_error=1.0, generator=generator)
+    >>> found.H.shape, bool(found.inliers.all())
+    (torch.Size([3, 3, 3]), True)
+    """
+    model = HomographyModel()
+    given = make_problems(torch.cat((x1, x2), dim=-1), max_error, valid, weight)
+    problems, centre, scale = normalize_problems(given)
+    samples, usable = given_or_drawn_samples(problems, model.sample_size, options, samples, generator)
+    if usable.numel() == 0 or problems.weight.shape[1] < model.sample_size:
+        state, gain = problems.data.new_zeros((len(problems.data), 9)), torch.zeros_like(problems.weight)
+    else:
+        state, gain = ransac(problems, model, samples, usable, options)
+    found = _homography(state, gain, problems, centre, scale)
+    batch = x1.shape[:-2]
+    return map_tensors(found, lambda tensor: tensor.reshape((*batch, *tensor.shape[1:])))
+
+
+@dataclass(frozen=True)
+class HomographyModel:
+    """Homographies as the RANSAC loop's model: candidates and states are H row by row, ‖H‖ = 1."""
+
+    sample_size: int = 4
+
+    def solve(self, sampled: Float[Tensor, "4 4 T"]) -> tuple[Float[Tensor, "9 1 T"], Bool[Tensor, "1 T"]]:
+        """``four_point``."""
+        H, valid = four_point_planes(sampled[:, :2], sampled[:, 2:])
+        return H[:, None], valid[None]
+
+    def tables(self, problems: Problems) -> MatchMonomials:
+        """Monomials of the matches."""
+        return match_monomials(problems.data[..., :2], problems.data[..., 2:], problems.weight, problems.max_error)
+
+    def gains(self, candidates: Float[Tensor, "P 9 C"], tables: MatchMonomials) -> Float[Tensor, "P C N"]:
+        """Of the Sampson distance, in front of the camera."""
+        return transfer_gains(candidates, tables, weighted=False)
+
+    def lift(
+        self, candidates: Float[Tensor, "P 9 C"], tables: MatchMonomials
+    ) -> tuple[Float[Tensor, "P C 9"], Float[Tensor, "P C N"]]:
+        """The candidates themselves."""
+        return candidates.transpose(1, 2), transfer_gains(candidates, tables)
+
+    def polish(
+        self, states: Float[Tensor, "P L 9"], tables: MatchMonomials, scales: tuple[float, ...]
+    ) -> tuple[Float[Tensor, "P L 9"], Float[Tensor, "P L N"]]:
+        """Refined on the Sampson distance."""
+        H = refine_homographies(states, tables, scales=scales)
+        return H, transfer_gains(H.transpose(1, 2), tables)
+
+
+def _homography(state: Tensor, gain: Tensor, problems: Problems, centre: Tensor, scale: Tensor) -> Homography:
+    """In the unit of the points as they were given, ``T2⁻¹ H T1``; a failure where nothing supports it."""
+    inliers = gain > 0
+    points = problems.data
+    width = torch.minimum(_width(points[..., :2], inliers), _width(points[..., 2:], inliers))
+    valid = (inliers.sum(dim=1) >= 4) & (width > problems.max_error) & torch.isfinite(state).all(dim=1)
+    identity = torch.eye(3, dtype=torch.float64, device=state.device)
+    back = similarity(-centre[:, 2:] * scale[:, None], 1 / scale)
+    H = torch.where(valid[:, None, None], state.double().unflatten(-1, (3, 3)), identity)
+    H = torch.where(valid[:, None, None], _product(_product(back, H), similarity(centre[:, :2], scale)), identity)
+    H = H / H.square().sum(dim=(-2, -1), keepdim=True).sqrt()
+    return Homography(
+        H=H.to(state.dtype),
+        inliers=inliers & valid[:, None],
+        score=torch.where(valid, gain.sum(dim=1), torch.zeros_like(scale)),
+        valid=valid,
+    )
+
+
+def _product(A: Tensor, B: Tensor) -> Tensor:
+    """``A @ B``, rounded the same wherever a problem stands in the batch."""
+    columns = [A[:, :, k, None] * B[:, k, None, :] for k in range(3)]
+    return columns[0] + (columns[1] + columns[2])
+
+
+def _width(points: Tensor, inliers: Tensor) -> Tensor:
+    """The standard deviation (P,) of the inliers across the line that fits them best.
+
+    Where it is of the size of the noise, every homography that maps the line the same way fits as well.
+    """
+    share = inliers.to(points.dtype) / inliers.sum(dim=1, keepdim=True).clamp_min(1)
+    x, y = points.unbind(-1)
+    x, y = (value - (value * share).sum(dim=1, keepdim=True) for value in (x, y))
+    xx, xy, yy = ((product * share).sum(dim=1) for product in (x * x, x * y, y * y))
+    half_difference = (xx - yy) / 2
+    longest = (xx + yy) / 2 + (half_difference.square() + xy.square()).sqrt()
+    determinant = (xx * yy - xy * xy).clamp_min(0)
+    return (determinant / torch.where(longest > 0, longest, torch.ones_like(longest))).sqrt()
