@@ -8,10 +8,14 @@ from torch import Tensor
 
 from rfp.geometry.homography import four_point_planes
 from rfp.records import Homography, map_tensors
-from rfp.robust.homography_refinement import refine_homographies, transfer_gains
+from rfp.robust.homography_refinement import (
+    TransferMonomials,
+    refine_homographies,
+    transfer_gains,
+    transfer_monomials,
+)
 from rfp.robust.normalization import normalize_problems, similarity
 from rfp.robust.ransac import Problems, RansacOptions, given_or_drawn_samples, make_problems, ransac
-from rfp.robust.scoring import MatchMonomials, match_monomials
 
 
 @torch.no_grad()
@@ -79,22 +83,22 @@ class HomographyModel:
         H, valid = four_point_planes(sampled[:, :2], sampled[:, 2:])
         return H[:, None], valid[None]
 
-    def tables(self, problems: Problems) -> MatchMonomials:
+    def tables(self, problems: Problems) -> TransferMonomials:
         """Monomials of the matches."""
-        return match_monomials(problems.data[..., :2], problems.data[..., 2:], problems.weight, problems.max_error)
+        return transfer_monomials(problems.data, problems.weight, problems.max_error)
 
-    def gains(self, candidates: Float[Tensor, "P 9 C"], tables: MatchMonomials) -> Float[Tensor, "P C N"]:
+    def gains(self, candidates: Float[Tensor, "P 9 C"], tables: TransferMonomials) -> Float[Tensor, "P C N"]:
         """Of the Sampson distance, in front of the camera."""
         return transfer_gains(candidates, tables, weighted=False)
 
     def lift(
-        self, candidates: Float[Tensor, "P 9 C"], tables: MatchMonomials
+        self, candidates: Float[Tensor, "P 9 C"], tables: TransferMonomials
     ) -> tuple[Float[Tensor, "P C 9"], Float[Tensor, "P C N"]]:
         """The candidates themselves."""
         return candidates.transpose(1, 2), transfer_gains(candidates, tables)
 
     def polish(
-        self, states: Float[Tensor, "P L 9"], tables: MatchMonomials, scales: tuple[float, ...]
+        self, states: Float[Tensor, "P L 9"], tables: TransferMonomials, scales: tuple[float, ...]
     ) -> tuple[Float[Tensor, "P L 9"], Float[Tensor, "P L N"]]:
         """Refined on the Sampson distance."""
         H = refine_homographies(states, tables, scales=scales)

@@ -8,8 +8,7 @@ The transfer error in one image would be cheaper, but it counts the noise of the
 the symmetric one needs H⁻¹ and counts both. d² is close to what a maximum-likelihood estimate minimises, and the sister
 of the Sampson distance for essential and fundamental matrices: of a translation it is |x2 - (a, b)|² / 2.
 
-ε, w and ``J Jᵀ`` are polynomials of the match in the monomials of ``MatchMonomials``: two matrix products for all
-candidates and matches.
+ε, w and ``J Jᵀ`` are polynomials of the match: two matrix products for all candidates and matches.
 """
 
 from dataclasses import dataclass
@@ -19,12 +18,38 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rfp.geometry.linear_systems import solve_symmetric
-from rfp.robust.scoring import MatchMonomials, table_product
+from rfp.robust.scoring import match_monomials, table_product
+
+# det(J Jᵀ) ≥ w⁴ is as small as this on the horizon of H only, for points of the size of one and ‖H‖ = 1.
+_HORIZON = 1e-12
+
+
+@dataclass(frozen=True)
+class TransferMonomials:
+    """What the distances need to know about N matches of each of P problems: p = (x, y, 1) is x1, (u, v) is x2."""
+
+    products: Float[Tensor, "P 9 N"]
+    """(u p, v p, p)."""
+    squares: Float[Tensor, "P 11 N"]
+    """x², x y, y², x, y, u², u v, v², u, v, 1."""
+    weight: Float[Tensor, "P N"]
+    inverse_error: Float[Tensor, "P"]
+    """1 / max_error."""
+
+
+def transfer_monomials(
+    data: Float[Tensor, "P N 4"], weight: Float[Tensor, "P N"], max_error: Float[Tensor, "P"]
+) -> TransferMonomials:
+    """The tables of monomials. Masked matches come with weight zero and finite points of the size of one."""
+    monomials = match_monomials(data[..., :2], data[..., 2:], weight, torch.ones_like(max_error))
+    # No distance is known better than to the rounding of the points.
+    inverse_error = 1 / max_error.clamp_min(torch.finfo(max_error.dtype).eps)
+    return TransferMonomials(monomials.epipolar, monomials.denominator, weight, inverse_error)
 
 
 @dataclass(frozen=True)
 class TransferResiduals:
-    """ε = (u, v), ``J Jᵀ`` times the squared threshold, and w."""
+    """ε = (u, v) in units of the threshold, w, and ``J Jᵀ = (uu, uv; uv, vv)``."""
 
     u: Float[Tensor, "P C N"]
     v: Float[Tensor, "P C N"]
@@ -35,24 +60,22 @@ class TransferResiduals:
 
     @property
     def determinant(self) -> Float[Tensor, "P C N"]:
-        """Of ``J Jᵀ``, never zero."""
-        determinant = (self.uu * self.vv).addcmul_(self.uv, self.uv, value=-1)
-        return determinant.clamp_min_(torch.finfo(determinant.dtype).tiny)
+        """Of ``J Jᵀ``, positive."""
+        return (self.uu * self.vv).addcmul_(self.uv, self.uv, value=-1).clamp_min_(_HORIZON)
 
 
-def transfer_residuals(H: Float[Tensor, "P 9 C"], matches: MatchMonomials) -> TransferResiduals:
+def transfer_residuals(H: Float[Tensor, "P 9 C"], matches: TransferMonomials) -> TransferResiduals:
     """What the distances are made of, for C candidates of each problem.
 
-    With ``h1, h2, h3`` the rows of H and k1, k2, k3 their first two entries: ``J = (u2 k3 - k1, w, 0; v2 k3 - k2, 0,
-    w)``.
+    With h1, h2, h3 the rows of H and k1, k2, k3 their first two entries: ``J = (u k3 - k1, w, 0; v k3 - k2, 0, w)``.
     """
     h1, h2, h3 = H.unflatten(1, (3, 3)).unbind(1)
     zero = torch.zeros_like(h1)
     u, v, w = torch.cat((h3, zero, -h1), 1), torch.cat((zero, h3, -h2), 1), torch.cat((zero, zero, h3), 1)
-    covariances = _covariance_coefficients(h1, h2, h3)
-    table = table_product(torch.cat((u, v, w), dim=-1), matches.epipolar).unflatten(1, (3, -1))
-    covariance = table_product(torch.cat(covariances, dim=-1), matches.denominator).unflatten(1, (3, -1))
-    return TransferResiduals(*table.unbind(1), *covariance.unbind(1))
+    unit = matches.inverse_error[:, None, None]
+    residuals = table_product(torch.cat((u * unit, v * unit, w), dim=-1), matches.products)
+    covariances = table_product(torch.cat(_covariance_coefficients(h1, h2, h3), dim=-1), matches.squares)
+    return TransferResiduals(*(plane for table in (residuals, covariances) for plane in table.chunk(3, dim=1)))
 
 
 def _covariance_coefficients(h1: Tensor, h2: Tensor, h3: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,14 +94,14 @@ def _covariance_coefficients(h1: Tensor, h2: Tensor, h3: Tensor) -> tuple[Tensor
 
 
 def transfer_gains(
-    H: Float[Tensor, "P 9 C"], matches: MatchMonomials, *, weighted: bool = True
+    H: Float[Tensor, "P 9 C"], matches: TransferMonomials, *, weighted: bool = True
 ) -> Float[Tensor, "P C N"]:
     """What each match adds to the MSAC score of a candidate, ``wᵢ max(0, 1 - dᵢ²)`` in front of the camera, w > 0."""
     residuals = transfer_residuals(H, matches)
     determinant, mixed = residuals.determinant, residuals.u * residuals.v
     squared = residuals.u.square_().mul_(residuals.vv).addcmul_(mixed, residuals.uv, value=-2)
     squared.addcmul_(residuals.v.square_(), residuals.uu)
-    gain = squared.div_(determinant).clamp_(0, 1).neg_().add_(1)
+    gain = squared.abs_().div_(determinant).clamp_max_(1).neg_().add_(1)  # rounding may have made it negative
     in_front = residuals.w.sign_().clamp_min_(0)  # a fraction of the time of where
     if weighted:
         in_front = in_front.mul_(matches.weight[:, None])
@@ -86,7 +109,7 @@ def transfer_gains(
 
 
 def refine_homographies(
-    H: Float[Tensor, "P L 9"], matches: MatchMonomials, *, scales: tuple[float, ...]
+    H: Float[Tensor, "P L 9"], matches: TransferMonomials, *, scales: tuple[float, ...]
 ) -> Float[Tensor, "P L 9"]:
     """Homographies after one damped Gauss–Newton step for each entry of ``scales``, ‖H‖ = 1.
 
@@ -109,7 +132,7 @@ def refine_homographies(
 
 
 def normal_equations(
-    H: Float[Tensor, "P L 9"], matches: MatchMonomials, *, scale: float
+    H: Float[Tensor, "P L 9"], matches: TransferMonomials, *, scale: float
 ) -> tuple[Float[Tensor, "P L 9 9"], Float[Tensor, "P L 9"]]:
     """The Gauss–Newton matrix and the gradient of ``½ Σ wᵢ ρ(dᵢ²)`` along the entries of H.
 
@@ -117,34 +140,30 @@ def normal_equations(
     ``Σ w ρ′ (∂ε)ᵀ (J Jᵀ)⁻¹ ∂ε``. Both are sums over matches of a few factors times monomials: two matrix products.
     """
     factors, pulls = _factors(transfer_residuals(H.transpose(1, 2), matches), matches, scale)
-    moments = _sums(factors, matches.denominator)
-    along_u, along_v = _sums(pulls, matches.epipolar).unbind(1)
-    matrix = _gauss_newton_matrix(moments[:, :6]) / (matches.max_error * matches.max_error)[:, None, None, None]
+    moments, unit = _sums(factors, matches.squares), matches.inverse_error[:, None, None, None]
+    along_u, along_v = (_sums(pulls, matches.products) * unit).unbind(1)
+    matrix = _gauss_newton_matrix(moments[:, :6]) * (unit * unit)
     gradient = torch.stack((-along_u[..., 6:], -along_v[..., 6:], along_u[..., :3] + along_v[..., 3:6]), dim=2)
     return matrix, (gradient - _covariance_gradient(H.unflatten(-1, (3, 3)), moments[:, 6:])).flatten(2)
 
 
-def _factors(residuals: TransferResiduals, matches: MatchMonomials, scale: float) -> tuple[Tensor, Tensor]:
+def _factors(residuals: TransferResiduals, matches: TransferMonomials, scale: float) -> tuple[Tensor, Tensor]:
     """What multiplies the monomials of each match in the sums, as (P, 9, L, N) and (P, 2, L, N).
 
     First ``p pᵀ`` in the six blocks of the matrix, up to the signs of three, with ``∂ε = (-p, 0, u p; 0, -p, v p)``;
     then the products of z that multiply ``∂(J Jᵀ)``, and z itself, which multiplies ∂ε. The residuals are overwritten:
     in place, these passes over all matches take half the time.
     """
-    problems, candidates, count = residuals.u.shape
-    u, v = matches.epipolar[:, 2, None], matches.epipolar[:, 5, None]
+    u, v = matches.products[:, 2, None], matches.products[:, 5, None]
     inverse = residuals.determinant.reciprocal_()
     z_u = (residuals.vv * residuals.u).addcmul_(residuals.uv, residuals.v, value=-1).mul_(inverse)
     z_v = (residuals.uu * residuals.v).addcmul_(residuals.uv, residuals.u, value=-1).mul_(inverse)
     squared = residuals.u.mul_(z_u).addcmul_(residuals.v, z_v)
-    weight = squared.mul_(-1 / (scale * scale)).add_(1).clamp_min_(0).square_()
+    weight = squared.abs_().mul_(-1 / (scale * scale)).add_(1).clamp_min_(0).square_()
     weight.mul_(residuals.w.sign_().clamp_min_(0)).mul_(matches.weight[:, None])
     inverse.mul_(weight)
 
-    factors, pulls = (
-        inverse.new_empty((problems, 9, candidates, count)),
-        inverse.new_empty((problems, 2, *z_u.shape[1:])),
-    )
+    factors, pulls = (weight.new_empty((len(weight), number, *weight.shape[1:])) for number in (9, 2))
     uu, uv, by_u, vv, by_v, by_both, z_uu, z_uv, z_vv = factors.unbind(1)
     torch.mul(inverse, residuals.vv, out=uu)
     torch.mul(inverse, residuals.uv, out=uv)

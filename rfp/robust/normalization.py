@@ -24,8 +24,9 @@ def normalize_problems(problems: Problems) -> tuple[Problems, Float[Tensor, "P d
     centred = torch.where(usable, data - centre[:, None], torch.zeros_like(data))
     # Where most matches are at one place, the others still have a distance.
     median, widest = _median(centred.abs(), usable).mean(dim=-1), centred.abs().amax(dim=1).amax(dim=-1)
-    distance = torch.where(median > 0, median, widest)
-    scale = 1 / torch.where(distance > 0, distance, torch.ones_like(distance))
+    least = torch.finfo(data.dtype).tiny
+    distance = torch.where(median > least, median, widest)
+    scale = 1 / torch.where(distance > least, distance, torch.ones_like(distance))
     normalized = Problems(centred * scale[:, None, None], problems.weight, problems.max_error * scale)
     return normalized, centre, scale
 

@@ -5,21 +5,22 @@ import pytest
 import torch
 
 from rfp.robust.homography_refinement import (
+    TransferMonomials,
     normal_equations,
     refine_homographies,
     transfer_gains,
+    transfer_monomials,
     transfer_residuals,
 )
-from rfp.robust.scoring import MatchMonomials, match_monomials
 from tests.geometry.planes import PlaneViews, at_unit_norm, transfer, views_of_planes
 from tests.geometry.scenes import contaminate
 
 THRESHOLD = 0.02
 
 
-def monomials(x1, x2, weight=None, threshold=THRESHOLD) -> MatchMonomials:
+def monomials(x1, x2, weight=None, threshold=THRESHOLD) -> TransferMonomials:
     weight = torch.ones_like(x1[..., 0]) if weight is None else weight
-    return match_monomials(x1, x2, weight, torch.full((len(x1),), threshold, dtype=x1.dtype))
+    return transfer_monomials(torch.cat((x1, x2), dim=-1), weight, torch.full((len(x1),), threshold, dtype=x1.dtype))
 
 
 def problem(n=6, count=40, *, sigma=0.004, dtype=torch.float64, off=0.005) -> tuple[PlaneViews, torch.Tensor]:
@@ -103,7 +104,7 @@ def test_matches_behind_the_camera_gain_nothing():
 # --- the step
 
 
-def loss(H: torch.Tensor, matches: MatchMonomials, scale: float) -> torch.Tensor:
+def loss(H: torch.Tensor, matches: TransferMonomials, scale: float) -> torch.Tensor:
     """``½ Σ w ρ(d²)`` with the integral of the biweight, ρ = c²/3 (1 - (1 - d²/c²)³)."""
     r = transfer_residuals(H.transpose(1, 2), matches)
     squared = (r.u**2 * r.vv - 2 * r.u * r.v * r.uv + r.v**2 * r.uu) / (r.uu * r.vv - r.uv**2)
