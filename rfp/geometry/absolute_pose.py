@@ -68,9 +68,8 @@ def three_point_planes(
     ray, versine, wide = _rays(x)
     angle = versine.amax(dim=0).sqrt()
     ratio, real = common_points(_conics(squared, versine, angle))
-    distance, positive = _distances(ratio, squared, versine, angle)
-    distance, solved = _polished(distance, squared, versine)
-    valid = real & positive & solved & (finite & proper & wide)
+    distance, solved = _polished(_distances(ratio, squared, versine, angle), squared, versine)
+    valid = real & solved & (finite & proper & wide)
     distance = torch.where(valid, distance, 1)
     pose = _poses(distance, ray, frame, X, size)
     return torch.where(valid, pose, pose.new_zeros(()), out=pose), valid
@@ -137,20 +136,19 @@ def _conics(squared: Tensor, versine: Tensor, angle: Tensor) -> Tensor:
     )
 
 
-def _distances(ratio: Tensor, squared: Tensor, versine: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances (3, 4, T) in the unit of the sides, from their ratios in the coordinates of the conics."""
+def _distances(ratio: Tensor, squared: Tensor, versine: Tensor, angle: Tensor) -> Tensor:
+    """Distances (3, 4, T) in the unit of the sides, d₃ > 0, from their ratios in the coordinates of the conics."""
     w = ratio[2]
     distance = torch.stack((torch.addcmul(w, ratio[0], angle), torch.addcmul(w, ratio[1], angle), w))
     total = torch.zeros_like(w)
     for i, j, versine_ij in zip((0, 1, 0), (2, 2, 1), versine):
         difference = distance[i] - distance[j]
         total.addcmul_(difference, difference).addcmul_(distance[i] * distance[j], versine_ij, value=2)
-    distance *= torch.copysign((squared.sum(dim=0) / total).sqrt_(), w)
-    return distance, distance.amin(dim=0) > 0
+    return distance.mul_(torch.copysign((squared.sum(dim=0) / total).sqrt_(), w))
 
 
 def _polished(distance: Tensor, squared: Tensor, versine: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances after Newton steps on the three laws of cosines, and whether these hold."""
+    """Distances after Newton steps on the three laws of cosines, and whether these hold and all are positive."""
     for _ in range(_POLISHING_STEPS):
         d1, d2, d3 = distance
         difference, (r13, r23, r12) = _residuals(distance, squared, versine)

@@ -119,9 +119,8 @@ class _Scene:
     size: Float[Tensor, "*B"]
 
     def inward(self, X: Tensor) -> Tensor:
-        """Points moved to the centre and scaled; absent ones at the origin."""
-        inward = (X.double() - self.centre[..., None, :]) / self.size[..., None, None]
-        return torch.where(self.present[..., None], inward, 0)
+        """Points moved to the centre and scaled."""
+        return (X.double() - self.centre[..., None, :]) / self.size[..., None, None]
 
     def outward(self, R: Tensor, t: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Poses of the points as they were, from poses (P, …) of the scaled ones.

@@ -54,7 +54,7 @@ def reprojection_gains(poses: Float[Tensor, "P 12 C"], tables: PointTables) -> F
     squared = across.square_().addcmul_(down, down)
     # (z² - r²) / z² where z > 0: behind the camera the numerator is -r² at most.
     depth.clamp_min_(0).square_()
-    return torch.sub(depth, squared, out=squared).clamp_min_(0).div_(depth.clamp_min_(torch.finfo(depth.dtype).tiny))
+    return squared.neg_().add_(depth).clamp_min_(0).div_(depth.clamp_min_(torch.finfo(depth.dtype).tiny))
 
 
 def refine_absolute_poses(
@@ -109,8 +109,8 @@ def move(
 
 def reprojection_jacobian(
     R: Float[Tensor, "P L 3 3"], t: Float[Tensor, "P L 3"], tables: PointTables
-) -> tuple[Float[Tensor, "P L 7 2 N"], Float[Tensor, "P L N"]]:
-    """Derivatives of the errors along the six steps of ``move``, the errors as a seventh row, and the depths.
+) -> tuple[Float[Tensor, "7 2 P L N"], Float[Tensor, "P L N"]]:
+    """Derivatives of both errors along the six steps of ``move``, the errors as a seventh row, and the depths.
 
     In units of the threshold. With ``q = R X``, ``p = q + t``, ``(a, b) = p₁₂ / p₃``: ``∂p/∂ω = -[q]×`` and
     ``∂(a, b)/∂p = (I₂, -(a, b)ᵀ) / p₃``. Where the depth is not positive, all is finite and means nothing.
@@ -120,11 +120,12 @@ def reprojection_jacobian(
     inverse = torch.where(depth > _LEAST_DEPTH, depth, 1).reciprocal_()
     threshold = tables.max_error[:, None, None]
     slope = inverse / threshold
-    rows = q.new_empty((*R.shape[:2], 7, 2, q.shape[-1]))
-    across, down = rows[:, :, :, 0].unbind(2), rows[:, :, :, 1].unbind(2)
-    projected = (q[:, :, :2] + t[:, :, :2, None]).mul_(inverse[:, :, None])
-    torch.sub(projected, tables.image[:, None], out=rows[:, :, 6]).div_(threshold[..., None])
-    torch.mul(projected, -slope[:, :, None], out=rows[:, :, 5])
+    rows = q.new_empty((7, 2, *depth.shape))
+    across, down = rows[:, 0], rows[:, 1]
+    for axis in range(2):
+        projected = (q[:, :, axis] + t[:, :, axis, None]).mul_(inverse)
+        torch.mul(projected, -slope, out=rows[5, axis])
+        torch.sub(projected, tables.image[:, None, axis], out=rows[6, axis]).div_(threshold)
     q1, q2, q3 = q.unbind(2)
     depth_slope = q3 * slope
     torch.mul(across[5], q2, out=across[0])
@@ -142,11 +143,11 @@ def reprojection_jacobian(
 def _gauss_newton_step(R: Tensor, t: Tensor, tables: PointTables, scale: float) -> Tensor:
     """``-(Σ w ρ′ J Jᵀ + λ)⁻¹ Σ w ρ′ J e`` (P, L, 6); zero where it is not finite."""
     rows, depth = reprojection_jacobian(R, t, tables)
-    squared = (rows[:, :, 6, 0] * rows[:, :, 6, 0]).addcmul_(rows[:, :, 6, 1], rows[:, :, 6, 1])
+    squared = (rows[6, 0] * rows[6, 0]).addcmul_(rows[6, 1], rows[6, 1])
     root = squared.mul_(-1 / (scale * scale)).add_(1).clamp_min_(0).mul_(tables.weight.sqrt()[:, None])  # √(w ρ′)
     root = torch.where(depth > _LEAST_DEPTH, root, 0)
-    rows = rows.mul_(root[:, :, None, None]).flatten(3).flatten(0, 1)
+    across, down = rows.mul_(root).flatten(2, 3).permute(1, 2, 0, 3)  # (P L, 7, N)
     # One small product a candidate: each rounds the same in every batch.
-    normal = torch.bmm(rows, rows.transpose(1, 2))[:, :6]
+    normal = torch.bmm(across, across.mT).baddbmm_(down, down.mT)[:, :6]
     step = -solve_symmetric(normal).unflatten(0, R.shape[:2])
     return torch.where(torch.isfinite(step).all(dim=-1, keepdim=True), step, 0)

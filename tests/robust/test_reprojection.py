@@ -80,8 +80,8 @@ def test_the_jacobian_is_the_numeric_derivative_along_the_moves():
         step = 1e-6 * torch.eye(6, dtype=torch.float64)[axis].expand(30, 1, 6)
         forward, _ = reprojection_jacobian(*move(R, t, step), tables)
         backward, _ = reprojection_jacobian(*move(R, t, -step), tables)
-        numeric = (forward[:, :, 6] - backward[:, :, 6]) / 2e-6
-        assert (numeric - rows[:, :, axis]).abs().max() < 1e-6 * rows[:, :, axis].abs().max()
+        numeric = (forward[6] - backward[6]) / 2e-6
+        assert (numeric - rows[axis]).abs().max() < 1e-6 * rows[axis].abs().max()
 
 
 def numpy_step(X, x, weight, R, t, scale):
