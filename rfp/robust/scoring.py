@@ -5,7 +5,9 @@ Sampson distance is linear in eleven monomials of a match, with coefficients qua
 once for all candidates.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +15,7 @@ from torch import Tensor
 
 # MKL sums in another order when a product has few rows; with so many it depends neither on the batch nor on the tile.
 _MIN_ROWS = 16
+_HALF_QUANTILE = 0.5 * 3.8414588206941245  # χ² with one degree of freedom, 95 %
 
 
 @dataclass(frozen=True)
@@ -111,3 +114,20 @@ def scoring_subset(weight: Float[Tensor, "P N"], size: int) -> Int[Tensor, "P si
     place = (position + (position * 0.6180339887498949).frac()) / size
     index = torch.searchsorted(ends, place * ends[:, -1:], right=True)
     return index.clamp_max_(weight.shape[-1] - 1)
+
+
+def shaped_gains(
+    gain: Float[Tensor, "P C n"], weight: Float[Tensor, "P n"], score: Literal["msac", "likelihood"]
+) -> Float[Tensor, "P C n"]:
+    """Weighted MSAC gains ``w (1 - e²)`` as those of another score, zero where they are zero.
+
+    "likelihood": the log-likelihood ratio of an inlier, e normal with e = 1 its 95 % quantile, and an outlier, e
+    uniform, that are mixed so as to be equally likely at e = 1: ``log(1 + exp(½ k (1 - e²)))`` with k = 3.84, moved and
+    scaled to 1 at e = 0 and 0 at e = 1. (P. Torr and A. Zisserman, MLESAC, 2000, eq. 14.)
+    """
+    if score == "msac":
+        return gain
+    counts = torch.where(weight > 0, weight, torch.ones_like(weight))[:, None]
+    at_zero, at_threshold = math.log1p(math.exp(_HALF_QUANTILE)), math.log(2)
+    ratio = torch.nn.functional.softplus(gain / counts * _HALF_QUANTILE).sub_(at_threshold)
+    return ratio.mul_(counts / (at_zero - at_threshold)).mul_(gain > 0)

@@ -193,18 +193,22 @@ def test_one_absurd_point_leaves_the_others_alone(farthest):
         {"tile": 0},
         {"tile": -4},
         {"refinement_iterations": -1},
+        {"resample_rounds": -1},
+        {"early_stop": 1.0},
     ],
 )
 def test_options_that_cannot_be_computed_are_refused_on_one_line(wrong):
     ((name, value),) = wrong.items()
-    with pytest.raises(InputError, match=rf"^expected {name} .*, got {value}; [^\n]+$"):
+    with pytest.raises(InputError, match=rf"^expected (an? )?{name}\b.*got {value!r}[^\n]*$"):
         RansacOptions(**wrong)
 
 
 def test_the_least_options_are_accepted_and_more_refined_than_finalists_are_all_of_them():
     _, x1, x2, _ = make_problems(3, 60, 13)
     samples = make_samples(3, 60)
-    least = RansacOptions(1, 1, 1, 1, 1, 0)
+    counts = ("num_hypotheses", "num_scoring_points", "num_preselected", "num_finalists", "num_refined", "tile")
+    none = ("resample_rounds", "num_resampled", "resamples", "refinement_iterations")
+    least = RansacOptions(**dict.fromkeys(counts, 1), **dict.fromkeys(none, 0))
     assert estimate(x1, x2, samples[:, :1], options=least).R.shape == (3, 3, 3)
     few = dataclasses.replace(OPTIONS, num_finalists=3, num_refined=3)
     assert_same_bits(

@@ -1,0 +1,215 @@
+"""The search for the models of a few problems: hypotheses in tiles, a pool of the best, samples from their inliers."""
+
+import copy
+import itertools
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rfp.records import map_tensors
+from rfp.robust.minimal_samples import draw_minimal_samples
+from rfp.robust.model import GeometricModel, Problems
+from rfp.robust.options import RansacOptions
+from rfp.robust.scoring import scoring_subset, shaped_gains
+
+_GOLDEN = 0.6180339887498949
+_FIRST_HYPOTHESES = 64  # before the first look at an early stop
+
+
+class Search:
+    """One state of the search for P problems. What a problem gets does not depend on the others."""
+
+    def __init__(
+        self,
+        problems: Problems,
+        model: GeometricModel,
+        options: RansacOptions,
+        samples: Int[Tensor, "P H size"],
+        usable: Bool[Tensor, "P H"],
+        tile: int,
+    ):
+        self.problems, self.model, self.options, self.tile = problems, model, options, tile
+        self.samples, self.usable = samples, usable
+        self.subset = _subset_tables(problems, model, options.num_scoring_points)
+        self.larger_subset = _subset_tables(problems, model, 4 * options.num_scoring_points)
+        self.pool: Tensor | None = None  # (P, k, preselected); zeros fill what is missing
+        self.score = problems.data.new_full((samples.shape[0], options.num_preselected), -1)
+
+    def to_the_end(self) -> tuple[Float[Tensor, "P s"], Float[Tensor, "P N"]]:
+        """The best state of each problem and the gains of its inliers, with the whole budget."""
+        self.extend(self.samples, self.usable)
+        for number in range(self._rounds()):
+            self.extend(*self.resampled(number))
+        return self.settled()
+
+    def stopped_early(self) -> tuple[Float[Tensor, "P s"], Float[Tensor, "P N"]]:
+        """The same, each problem only until its model is as good as certain; the unfinished ones are compacted.
+
+        Waits for the device after each tile.
+        """
+        search, index, parts = self, torch.arange(self.samples.shape[0], device=self.samples.device), []
+        phases = [*_doubling(self.samples.shape[1], _FIRST_HYPOTHESES), *range(self._rounds())]
+        for phase in phases[:-1]:
+            if isinstance(phase, slice):
+                search.extend(search.samples[:, phase], search.usable[:, phase])
+                drawn = phase.stop
+            else:
+                search.extend(*search.resampled(phase))
+            certain = search.certain(drawn)
+            if certain.any():
+                parts.append((index[certain], *search.of(certain).settled()))
+                search, index = search.of(~certain), index[~certain]
+            if index.numel() == 0:
+                break
+        else:
+            last = phases[-1]
+            if isinstance(last, slice):
+                search.extend(search.samples[:, last], search.usable[:, last])
+            else:
+                search.extend(*search.resampled(last))
+            parts.append((index, *search.settled()))
+        order = torch.cat([part[0] for part in parts]).argsort()
+        return torch.cat([part[1] for part in parts])[order], torch.cat([part[2] for part in parts])[order]
+
+    def certain(self, drawn: int) -> Bool[Tensor, "P"]:
+        """Whether, at the inlier ratio of the best model, ``drawn`` samples hold one of inliers alone: with the
+        confidence of ``early_stop``, ``(1 - εˢ)ⁿ < 1 - confidence``.
+        """
+        best, score = self.best_of_pool(1)
+        inlier = (self.model.gains(best, self.tables())[:, 0] > 0) & (score >= 0)
+        weight = self.problems.weight
+        ratio = torch.where(inlier, weight, 0).sum(dim=1) / weight.sum(dim=1).clamp_min(torch.finfo(weight.dtype).tiny)
+        assert self.options.early_stop is not None
+        return drawn * torch.log1p(-(ratio.double() ** self.model.sample_size)) < math.log1p(-self.options.early_stop)
+
+    def of(self, index: Any) -> "Search":
+        """The search for some of the problems, as far as it has come."""
+        other = copy.copy(self)
+        for name in ("samples", "usable", "pool", "score"):
+            setattr(other, name, getattr(self, name)[index])
+        for name in ("problems", "subset", "larger_subset"):
+            setattr(other, name, map_tensors(getattr(self, name), lambda tensor: tensor[index]))
+        return other
+
+    def _rounds(self) -> int:
+        options = self.options
+        return options.resample_rounds if options.num_resampled and options.resamples else 0
+
+    def extend(self, samples: Int[Tensor, "P h size"], usable: Bool[Tensor, "P h"]) -> None:
+        """Solve the samples and keep the candidates with the best scores on a subset of the matches.
+
+        Hypotheses come in tiles with a running selection, so that memory grows with the tile only.
+        """
+        for part in slices(usable.shape[1], max(1, self.tile // usable.shape[0])):
+            candidates, valid = self._candidates(samples[:, part], usable[:, part])
+            if self.pool is None:
+                self.pool = candidates.new_zeros((*candidates.shape[:2], self.score.shape[1]))
+            score = torch.where(valid, self._scores(candidates, self.subset), -1)
+            self.score, index = torch.cat((self.score, score), dim=1).topk(self.score.shape[1], dim=1)
+            self.pool = _columns(torch.cat((self.pool, candidates), dim=2), index)
+
+    def _candidates(self, samples: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
+        """All solutions of the samples of each problem, as (P, k, slots h) and (P, slots h)."""
+        data = self.problems.data
+        (num_problems, num_hypotheses, size), width = samples.shape, data.shape[-1]
+        index = samples.clamp(0, data.shape[1] - 1).transpose(1, 2).reshape(num_problems, -1)
+        columns = torch.stack([data[..., axis].gather(1, index) for axis in range(width)])
+        columns = columns.reshape(width, num_problems, size, num_hypotheses).permute(2, 0, 1, 3)
+        sampled = columns.reshape(size, width, -1).to(getattr(torch, self.options.solver_dtype))
+        candidates, valid = self.model.solve(sampled)
+        numbers, slots = candidates.shape[:2]
+        candidates = candidates.to(data.dtype).reshape(numbers, slots, num_problems, num_hypotheses)
+        valid = valid.reshape(slots, num_problems, num_hypotheses).transpose(0, 1) & usable[:, None]
+        return candidates.permute(2, 0, 1, 3).reshape(num_problems, numbers, -1), valid.reshape(num_problems, -1)
+
+    def _scores(self, candidates: Tensor, subset: Any) -> Tensor:
+        """Scores (P, C) on a subset of the matches, of which each stands for the same weight."""
+        return shaped_gains(self.model.gains(candidates, subset), subset.weight, self.options.score).sum(dim=-1)
+
+    def best_of_pool(self, count: int) -> tuple[Float[Tensor, "P k count"], Float[Tensor, "P count"]]:
+        """The candidates of the pool that score best on the larger subset, and these scores, -1 for none."""
+        assert self.pool is not None, "there is at least one sample"
+        score = self._scores(self.pool, self.larger_subset)
+        score, index = torch.where(self.score >= 0, score, -1).topk(count, dim=1)
+        return _columns(self.pool, index), score
+
+    def resampled(self, number: int) -> tuple[Int[Tensor, "P h size"], Bool[Tensor, "P h"]]:
+        """Minimal samples of round ``number`` from the inliers of the best models so far, and whether each is usable.
+
+        Their noise is that of the first samples, turned by another angle for each: nothing new need be drawn, and the
+        result is a function of the samples that were given.
+        """
+        options = self.options
+        best, score = self.best_of_pool(options.num_resampled)
+        inlier = (self.model.gains(best, self.tables()) > 0) & (score >= 0)[..., None]
+        weight = torch.where(inlier, self.problems.weight[:, None], 0)
+        shape = (options.num_resampled, options.resamples)
+        noise = self._noise(number * math.prod(shape), math.prod(shape)).unflatten(1, shape)
+        samples, usable = draw_minimal_samples(noise, weight)
+        return samples.flatten(1, 2), usable.flatten(1, 2)
+
+    def _noise(self, first: int, count: int) -> Float[Tensor, "P count size"]:
+        """U(0, 1) numbers from the places of the first samples on the axis of cumulated weights."""
+        weight = self.problems.weight.double()
+        ends = weight.cumsum(dim=-1)
+        places = (ends - 0.5 * weight) / ends[:, -1:].clamp_min(torch.finfo(ends.dtype).tiny)
+        row = torch.arange(first, first + count, device=weight.device)
+        chosen = self.samples[:, row % self.samples.shape[1]].clamp(0, weight.shape[1] - 1)
+        place = places.gather(1, chosen.flatten(1)).unflatten(1, chosen.shape[1:])
+        return (place + (_GOLDEN * (row + 1).double()).frac()[:, None]).frac()
+
+    def tables(self) -> Any:
+        """What the model needs to know of all matches."""
+        return self.model.tables(self.problems)
+
+    def settled(self) -> tuple[Float[Tensor, "P s"], Float[Tensor, "P N"]]:
+        """The best state and its gains after local optimisation."""
+        options, tables = self.options, self.tables()
+        finalists, score = self.best_of_pool(options.num_finalists)
+        states, gains = self.model.lift(finalists, tables)
+        gains = shaped_gains(torch.where((score >= 0)[..., None], gains, 0), tables.weight, options.score)
+        index = gains.sum(dim=-1).topk(min(options.num_refined, options.num_finalists), dim=1).indices
+        states, gains = _taken(states, index), _taken(gains, index)
+        polished, polished_gains = self.model.polish(states, tables, _scales(options.refinement_iterations))
+        polished_gains = torch.where((gains > 0).any(dim=-1, keepdim=True), polished_gains, 0)
+        polished_gains = shaped_gains(polished_gains, tables.weight, options.score)
+        states, gains = torch.cat((states, polished), 1), torch.cat((gains, polished_gains), 1)
+        best = gains.sum(dim=-1).argmax(dim=1, keepdim=True)
+        return _taken(states, best)[:, 0], _taken(gains, best)[:, 0]
+
+
+def _doubling(total: int, first: int) -> list[slice]:
+    """Consecutive slices, each as long as all before it together."""
+    ends = [0, min(first, total)]
+    while ends[-1] < total:
+        ends.append(min(2 * ends[-1], total))
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
+
+
+def slices(total: int, most: int) -> list[slice]:
+    """Slices of nearly equal size, of at most ``most``."""
+    count = -(-total // most)
+    return [slice(total * part // count, total * (part + 1) // count) for part in range(count)]
+
+
+def _subset_tables(problems: Problems, model: GeometricModel, size: int) -> Any:
+    """The model's tables for some of the matches, each standing for the same weight."""
+    index = scoring_subset(problems.weight, size)[..., None]
+    data = problems.data.gather(1, index.expand(-1, -1, problems.data.shape[-1]))
+    return model.tables(Problems(data, torch.ones_like(data[..., 0]), problems.max_error))
+
+
+def _columns(candidates: Float[Tensor, "P k C"], index: Int[Tensor, "P L"]) -> Float[Tensor, "P k L"]:
+    return candidates.gather(2, index[:, None].expand(-1, candidates.shape[1], -1))
+
+
+def _taken(values: Float[Tensor, "P C n"], index: Int[Tensor, "P L"]) -> Float[Tensor, "P L n"]:
+    return values.gather(1, index[..., None].expand(*index.shape, values.shape[-1]))
+
+
+def _scales(iterations: int) -> tuple[float, ...]:
+    """Widths of the truncated weight, in units of the threshold: from wide, to let matches in, to narrow."""
+    return tuple(3.0 if iteration < 2 else 2.0 for iteration in range(iterations))
