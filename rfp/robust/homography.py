@@ -110,7 +110,7 @@ def _homography(state: Tensor, gain: Tensor, problems: Problems, centre: Tensor,
     inliers = gain > 0
     points = problems.data
     width = torch.minimum(_width(points[..., :2], inliers), _width(points[..., 2:], inliers))
-    valid = (inliers.sum(dim=1) >= 4) & (width > problems.max_error) & torch.isfinite(state).all(dim=1)
+    valid = (inliers.sum(dim=1) >= 4) & (width > problems.max_error)
     identity = torch.eye(3, dtype=torch.float64, device=state.device)
     back = similarity(-centre[:, 2:] * scale[:, None], 1 / scale)
     H = torch.where(valid[:, None, None], state.double().unflatten(-1, (3, 3)), identity)

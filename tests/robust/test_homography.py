@@ -252,6 +252,7 @@ def test_everything_is_finite_whatever_comes_in(max_error):
         for field in dataclasses.fields(Homography):
             value = getattr(found, field.name)
             assert value.dtype == torch.bool or torch.isfinite(value).all(), field.name
+        assert (found.inliers.sum(dim=1) >= 4)[found.valid].all()
 
 
 def test_samples_or_a_generator_are_demanded():

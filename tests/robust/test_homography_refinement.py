@@ -101,6 +101,27 @@ def test_matches_behind_the_camera_gain_nothing():
     assert not transfer_gains(torch.zeros_like(H).transpose(1, 2), matches).any()
 
 
+def test_rounding_makes_no_inliers():
+    """Where H is all but singular, float32 may tell the square of a long distance negative."""
+    generator = torch.Generator().manual_seed(6)
+    columns, rows = torch.randn(2, 4, 64, 3, generator=generator, dtype=torch.float64)
+    H = columns[..., :, None] * rows[..., None, :] + 1e-6 * torch.randn(4, 64, 3, 3, generator=generator).double()
+    H = at_unit_norm(H).flatten(2).transpose(1, 2).float()
+    data, weight = torch.randn(4, 2000, 4, generator=generator), torch.ones(4, 2000)
+    matches = transfer_monomials(data, weight, torch.full((4,), 0.01))
+    r = transfer_residuals(H, matches)
+    negative = r.u**2 * r.vv - 2 * r.u * r.v * r.uv + r.v**2 * r.uu < -30 * r.determinant
+    assert (negative & (r.w > 0)).any()
+    assert not transfer_gains(H, matches)[negative].any()
+
+
+def test_a_threshold_below_rounding_leaves_gains_finite():
+    views, H = problem(dtype=torch.float32)
+    for threshold in (1e-12, 1e-30, 1e-44):
+        gain = transfer_gains(H.transpose(1, 2), monomials(views.x1, views.x2, threshold=threshold))
+        assert not gain.any()
+
+
 # --- the step
 
 
