@@ -14,7 +14,7 @@ from rfp.records import InputError
 from rfp.robust.minimal_samples import draw_minimal_samples, samples_usable
 from rfp.robust.model import FARTHEST, GeometricModel, Problems, make_problems
 from rfp.robust.options import RansacOptions
-from rfp.robust.search import Search, slices
+from rfp.robust.search import Search, settle, slices
 
 __all__ = [
     "FARTHEST",
@@ -66,12 +66,17 @@ def ransac(
     num_problems, num_hypotheses = usable.shape
     on_cpu = problems.data.device.type == "cpu"
     tile = options.tile or (4096 if on_cpu else 65536)
+    pools = []
+    for part in slices(num_problems, max(1, tile // num_hypotheses)):
+        search = Search(problems[part], model, options, samples[part], usable[part], tile)
+        pools.append(search.stopped_early() if options.early_stop is not None else search.to_the_end())
+    finalists, present = (torch.cat(tensors) for tensors in zip(*pools, strict=True))
     # The tensors over finalists and all matches are the largest beside the tiles.
     most = (2**20 if on_cpu else 2**26) // (problems.weight.shape[1] * options.num_finalists)
-    settled = []
-    for part in slices(num_problems, max(1, min(tile // num_hypotheses, most))):
-        search = Search(problems[part], model, options, samples[part], usable[part], tile)
-        settled.append(search.stopped_early() if options.early_stop is not None else search.to_the_end())
+    settled = [
+        settle(problems[part], model, options, finalists[part], present[part])
+        for part in slices(num_problems, max(1, most))
+    ]
     return torch.cat([state for state, _ in settled]), torch.cat([gain for _, gain in settled])
 
 

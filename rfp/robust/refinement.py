@@ -107,7 +107,7 @@ def _gauss_newton_step(error: Tensor, jacobian: Tensor, weight: Tensor) -> Tenso
     """``-(Σ w J Jᵀ + λ)⁻¹ Σ w J e`` (P, L, 5); zero where it is not finite."""
     augmented = torch.cat((jacobian, error[:, :, None]), dim=2)
     weighted = jacobian * weight[:, :, None]
-    # Row by row along the matches: a sum over the last dimension rounds the same in every batch.
-    normal = torch.stack([(weighted[:, :, row, None] * augmented).sum(dim=-1) for row in range(5)], dim=2)
+    # Tests hold this product to the same bits in every batch.
+    normal = torch.matmul(weighted, augmented.transpose(2, 3))
     step = -solve_symmetric(normal)
     return torch.where(torch.isfinite(step).all(dim=-1, keepdim=True), step, torch.zeros_like(step))

@@ -10,12 +10,13 @@ from torch import Tensor
 from rfp.geometry.camera import normalized_threshold
 from rfp.geometry.essential import decompose_essential
 from rfp.geometry.five_point import five_point_planes
+from rfp.geometry.linear_systems import solve_symmetric
 from rfp.geometry.pose import essential_from_pose
 from rfp.records import Correspondences, InputError, RelativePose, map_tensors
 from rfp.robust.cheirality import choose_twins
 from rfp.robust.minimal_samples import draw_minimal_samples
 from rfp.robust.ransac import Problems, RansacOptions, given_or_drawn_samples, make_problems, ransac, spread
-from rfp.robust.refinement import refine_poses
+from rfp.robust.refinement import refine_poses, sampson_jacobian
 from rfp.robust.scoring import MatchMonomials, match_monomials, msac_gains
 
 
@@ -38,8 +39,9 @@ def estimate_relative_pose(
     those in front of both cameras count, in the one of the four poses of an essential matrix that has most of them.
     The pose of a problem depends neither on the batch around it nor on the tile.
 
-    A problem without a pose (fewer than five valid matches, all at one place, no consistent model) comes back with
-    ``valid`` false, R = I, t = (0, 0, 1), E = 0 and no inliers. Not differentiable.
+    A problem without a pose (fewer than five valid matches, all at one place, no consistent model, fewer than five
+    inliers that move by more than three thresholds beside the rotation) comes back with ``valid`` false, R = I,
+    t = (0, 0, 1), E = 0 and no inliers. Not differentiable.
 
     Args:
         max_error: Sampson distance of an inlier, in normalised units (see ``normalized_threshold``).
@@ -66,6 +68,47 @@ def estimate_relative_pose(
         pose = _pose(*ransac(problems, model, samples, usable, options), problems)
     batch = x1.shape[:-2]
     return map_tensors(pose, lambda tensor: tensor.reshape((*batch, *tensor.shape[1:])))
+
+
+@torch.no_grad()
+def relative_pose_covariance(
+    pose: RelativePose,
+    x1: Float[Tensor, "*B N 2"],
+    x2: Float[Tensor, "*B N 2"],
+    *,
+    sigma: float | Float[Tensor, "*B"] | None = None,
+    weight: Float[Tensor, "*B N"] | None = None,
+) -> Float[Tensor, "*B 5 5"]:
+    """Covariances of estimated poses to first order, ``σ² (Σ w Jᵀ J)⁻¹`` over the inliers, J of the Sampson distance.
+
+    The five parameters are those of a refinement step: a rotation vector in radians that turns the second camera (from
+    the left), and the direction of t along the two axes of ``tangent_basis(t)``. It tells how far noise of the inliers
+    moves the optimum, and nothing about a wrong model. Zero where the pose is not valid. (R. Hartley and A. Zisserman,
+    Multiple View Geometry, 2004, result 5.10.)
+
+    Args:
+        sigma: standard deviation of the coordinates in normalised units; by default that of the inliers' Sampson
+            distances, ``sqrt(Σ w e² / (Σ w - 5))``.
+        weight: as it was given to the estimate.
+    """
+    batch = x1.shape[:-2]
+    R, t = pose.R.reshape(-1, 1, 3, 3), pose.t.reshape(-1, 1, 3)
+    counts = torch.ones_like(x1[..., 0]) if weight is None else weight
+    problems = make_problems(torch.cat((x1, x2), dim=-1), 1.0, pose.inliers, counts)
+    matches = match_monomials(problems.data[..., :2], problems.data[..., 2:], problems.weight, problems.max_error)
+    error, jacobian = (values[:, 0].double() for values in sampson_jacobian(R, t, matches))
+    jacobian, counts = jacobian.transpose(1, 2), matches.weight.double()
+    if sigma is None:
+        variance = (counts * error.square()).sum(dim=1) / (counts.sum(dim=1) - 5).clamp_min(1)
+    else:
+        variance = (error.new_full((), sigma) if isinstance(sigma, float) else sigma.double().reshape(-1)).square()
+    information = (jacobian * counts[..., None]).transpose(1, 2) @ jacobian
+    identity = torch.eye(5, dtype=information.dtype, device=information.device).expand_as(information)
+    columns = [solve_symmetric(torch.cat((information, identity[..., k, None]), -1), damping=0.0) for k in range(5)]
+    covariance = variance[..., None, None] * torch.stack(columns, dim=-1)
+    usable = pose.valid.reshape(-1) & torch.isfinite(covariance).flatten(1).all(dim=1)
+    covariance = torch.where(usable[:, None, None], covariance, torch.zeros_like(covariance))
+    return covariance.to(x1.dtype).reshape(*batch, 5, 5)
 
 
 @dataclass(frozen=True)
@@ -112,7 +155,8 @@ def _pose(state: Tensor, gain: Tensor, problems: Problems) -> RelativePose:
     inliers = gain > 0
     points = problems.data
     wide = torch.minimum(spread(points[..., :2], inliers), spread(points[..., 2:], inliers)) > 4 * problems.max_error
-    valid = (inliers.sum(dim=1) >= 5) & wide & torch.isfinite(state).all(dim=1)
+    moving = (inliers & _moves(R, problems)).sum(dim=1) >= 5
+    valid = moving & wide & torch.isfinite(state).all(dim=1)
     failure = _failure(problems)
     return RelativePose(
         R=torch.where(valid[:, None, None], R, failure.R),
@@ -122,6 +166,17 @@ def _pose(state: Tensor, gain: Tensor, problems: Problems) -> RelativePose:
         score=torch.where(valid, gain.sum(dim=1), failure.score),
         valid=valid,
     )
+
+
+def _moves(R: Tensor, problems: Problems) -> Tensor:
+    """Whether (P, N) a match is further from where the rotation alone takes it than three thresholds.
+
+    Where the camera only turns, noise decides the translation: any t fits, and none is an estimate.
+    """
+    x1, x2 = problems.data[..., :2], problems.data[..., 2:]
+    turned = [R[:, row, :1] * x1[..., 0] + R[:, row, 1:2] * x1[..., 1] + R[:, row, 2:] for row in range(3)]
+    across = torch.stack((turned[0] - x2[..., 0] * turned[2], turned[1] - x2[..., 1] * turned[2]))
+    return across.square().sum(dim=0) > (3 * problems.max_error[:, None] * turned[2].clamp_min(0)).square()
 
 
 def _failure(problems: Problems) -> RelativePose:
@@ -146,12 +201,22 @@ class RelativePoseEstimator:
         InputError: the threshold is not a positive number.
     """
 
-    def __init__(self, max_error_px: float = 1.0, options: RansacOptions = RansacOptions()):  # noqa: B008 (frozen)
+    def __init__(
+        self,
+        max_error_px: float = 1.0,
+        options: RansacOptions = RansacOptions(),  # noqa: B008 (frozen)
+        *,
+        common_random_numbers: bool = False,
+    ):
         if not (math.isfinite(max_error_px) and max_error_px > 0):
             raise InputError(f"expected max_error_px above 0 pixels and finite, got {max_error_px}; try 1")
         self.max_error_px = max_error_px
         """Threshold of the inliers in pixels, made a normalised one from the cameras of each problem."""
         self.options = options
+        self.common_random_numbers = common_random_numbers
+        """All draws of a pair use the noise of its first one. Matches are in the order of their key points in image 1,
+        so that draws with mostly the same matches get mostly the same samples, and their rewards differ by what was
+        drawn rather than by the estimator's luck. Each draw's own distribution is as before."""
 
     @property
     def noise_shape(self) -> tuple[int, int]:
@@ -159,7 +224,12 @@ class RelativePoseEstimator:
         return self.options.num_hypotheses, 5
 
     def __call__(self, correspondences: Correspondences, noise: Float[Tensor, "*B num_hypotheses 5"]) -> RelativePose:
-        """Relative poses of a batch of problems; each depends on its own matches and noise alone."""
+        """Relative poses of a batch of problems; each depends on its own matches and noise alone.
+
+        With common random numbers the batch is (B, S, T): pairs, draws of key points, draws of matches.
+        """
+        if self.common_random_numbers:
+            noise = noise[..., :1, :1, :, :].expand_as(noise)
         weight = correspondences.weight.where(correspondences.valid, 0)
         samples, _ = draw_minimal_samples(noise, weight)
         return estimate_relative_pose(

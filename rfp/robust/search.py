@@ -38,41 +38,36 @@ class Search:
         self.pool: Tensor | None = None  # (P, k, preselected); zeros fill what is missing
         self.score = problems.data.new_full((samples.shape[0], options.num_preselected), -1)
 
-    def to_the_end(self) -> tuple[Float[Tensor, "P s"], Float[Tensor, "P N"]]:
-        """The best state of each problem and the gains of its inliers, with the whole budget."""
+    def to_the_end(self) -> tuple[Float[Tensor, "P k F"], Bool[Tensor, "P F"]]:
+        """The finalists of each problem after the whole budget, and which of them are there."""
         self.extend(self.samples, self.usable)
         for number in range(self._rounds()):
             self.extend(*self.resampled(number))
-        return self.settled()
+        return self.finalists()
 
-    def stopped_early(self) -> tuple[Float[Tensor, "P s"], Float[Tensor, "P N"]]:
+    def stopped_early(self) -> tuple[Float[Tensor, "P k F"], Bool[Tensor, "P F"]]:
         """The same, each problem only until its model is as good as certain; the unfinished ones are compacted.
 
         Waits for the device after each tile.
         """
         search, index, parts = self, torch.arange(self.samples.shape[0], device=self.samples.device), []
         phases = [*_doubling(self.samples.shape[1], _FIRST_HYPOTHESES), *range(self._rounds())]
-        for phase in phases[:-1]:
+        drawn = 0
+        for number, phase in enumerate(phases):
             if isinstance(phase, slice):
                 search.extend(search.samples[:, phase], search.usable[:, phase])
                 drawn = phase.stop
             else:
                 search.extend(*search.resampled(phase))
-            certain = search.certain(drawn)
-            if certain.any():
-                parts.append((index[certain], *search.of(certain).settled()))
-                search, index = search.of(~certain), index[~certain]
+            done = search.certain(drawn) if number < len(phases) - 1 else torch.ones_like(index, dtype=torch.bool)
+            if done.any():
+                parts.append((index[done], *search.of(done).finalists()))
+                search, index = search.of(~done), index[~done]
             if index.numel() == 0:
                 break
-        else:
-            last = phases[-1]
-            if isinstance(last, slice):
-                search.extend(search.samples[:, last], search.usable[:, last])
-            else:
-                search.extend(*search.resampled(last))
-            parts.append((index, *search.settled()))
-        order = torch.cat([part[0] for part in parts]).argsort()
-        return torch.cat([part[1] for part in parts])[order], torch.cat([part[2] for part in parts])[order]
+        order, finalists, present = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        order = order.argsort()
+        return finalists[order], present[order]
 
     def certain(self, drawn: int) -> Bool[Tensor, "P"]:
         """Whether, at the inlier ratio of the best model, ``drawn`` samples hold one of inliers alone: with the
@@ -165,20 +160,31 @@ class Search:
         """What the model needs to know of all matches."""
         return self.model.tables(self.problems)
 
-    def settled(self) -> tuple[Float[Tensor, "P s"], Float[Tensor, "P N"]]:
-        """The best state and its gains after local optimisation."""
-        options, tables = self.options, self.tables()
-        finalists, score = self.best_of_pool(options.num_finalists)
-        states, gains = self.model.lift(finalists, tables)
-        gains = shaped_gains(torch.where((score >= 0)[..., None], gains, 0), tables.weight, options.score)
-        index = gains.sum(dim=-1).topk(min(options.num_refined, options.num_finalists), dim=1).indices
-        states, gains = _taken(states, index), _taken(gains, index)
-        polished, polished_gains = self.model.polish(states, tables, _scales(options.refinement_iterations))
-        polished_gains = torch.where((gains > 0).any(dim=-1, keepdim=True), polished_gains, 0)
-        polished_gains = shaped_gains(polished_gains, tables.weight, options.score)
-        states, gains = torch.cat((states, polished), 1), torch.cat((gains, polished_gains), 1)
-        best = gains.sum(dim=-1).argmax(dim=1, keepdim=True)
-        return _taken(states, best)[:, 0], _taken(gains, best)[:, 0]
+    def finalists(self) -> tuple[Float[Tensor, "P k F"], Bool[Tensor, "P F"]]:
+        """The candidates that are to be scored on all matches, and which of them are there."""
+        finalists, score = self.best_of_pool(self.options.num_finalists)
+        return finalists, score >= 0
+
+
+def settle(
+    problems: Problems,
+    model: GeometricModel,
+    options: RansacOptions,
+    finalists: Float[Tensor, "P k F"],
+    present: Bool[Tensor, "P F"],
+) -> tuple[Float[Tensor, "P s"], Float[Tensor, "P N"]]:
+    """The best state of each problem after local optimisation of the best finalists, and the gains of its inliers."""
+    tables = model.tables(problems)
+    states, gains = model.lift(finalists, tables)
+    gains = shaped_gains(torch.where(present[..., None], gains, 0), tables.weight, options.score)
+    index = gains.sum(dim=-1).topk(min(options.num_refined, options.num_finalists), dim=1).indices
+    states, gains = _taken(states, index), _taken(gains, index)
+    polished, polished_gains = model.polish(states, tables, _scales(options.refinement_iterations))
+    polished_gains = torch.where((gains > 0).any(dim=-1, keepdim=True), polished_gains, 0)
+    polished_gains = shaped_gains(polished_gains, tables.weight, options.score)
+    states, gains = torch.cat((states, polished), 1), torch.cat((gains, polished_gains), 1)
+    best = gains.sum(dim=-1).argmax(dim=1, keepdim=True)
+    return _taken(states, best)[:, 0], _taken(gains, best)[:, 0]
 
 
 def _doubling(total: int, first: int) -> list[slice]:

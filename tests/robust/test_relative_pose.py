@@ -1,0 +1,98 @@
+"""What a relative pose is worth: its covariance, cameras that only turn, and common random numbers."""
+
+import pytest
+import torch
+
+from rfp.geometry.pose import relative_pose_error
+from rfp.records import Correspondences, RelativePose
+from rfp.robust.options import RansacOptions
+from rfp.robust.refinement import tangent_basis
+from rfp.robust.relative_pose import RelativePoseEstimator, estimate_relative_pose, relative_pose_covariance
+from tests.geometry.scenes import make_rotations, uniform, unit_vectors, views_of_a_box
+
+OPTIONS = RansacOptions(num_hypotheses=64, resample_rounds=1)
+NOISE = 0.5 / 500
+
+
+def test_the_covariance_is_that_of_poses_estimated_again_and_again():
+    views = views_of_a_box(1, 120, 4)
+    generator = torch.Generator().manual_seed(0)
+    draws = 300
+    x1, x2 = (
+        x.expand(draws, -1, -1) + NOISE * torch.randn(draws, 120, 2, generator=generator, dtype=torch.float64)
+        for x in (views.x1, views.x2)
+    )
+    pose = estimate_relative_pose(x1, x2, max_error=6 * NOISE, options=OPTIONS, generator=generator)
+    assert pose.valid.all()
+    turn = pose.R @ views.R.mT
+    rotation = 0.5 * torch.stack(
+        (turn[:, 2, 1] - turn[:, 1, 2], turn[:, 0, 2] - turn[:, 2, 0], turn[:, 1, 0] - turn[:, 0, 1]), dim=-1
+    )
+    moved = torch.stack([(pose.t * axis).sum(dim=-1) for axis in tangent_basis(views.t)], dim=-1)
+    sampled = torch.cat((rotation, moved), dim=-1).T.cov()
+    predicted = relative_pose_covariance(pose, x1, x2).mean(dim=0)
+    ratio = predicted.diagonal().sqrt() / sampled.diagonal().sqrt()
+    assert ((ratio > 0.8) & (ratio < 1.25)).all(), ratio
+    scale = sampled.diagonal().sqrt()
+    torch.testing.assert_close(predicted / scale / scale[:, None], sampled / scale / scale[:, None], atol=0.35, rtol=0)
+    told = relative_pose_covariance(pose, x1, x2, sigma=2 * NOISE).mean(dim=0)
+    assert 3 < (told.diagonal() / predicted.diagonal()).mean() < 5, "twice the noise, four times the variance"
+
+
+def test_a_pose_that_failed_has_no_covariance():
+    x = torch.zeros(2, 6, 2)
+    pose = estimate_relative_pose(x, x, max_error=0.01, options=OPTIONS, generator=torch.Generator())
+    assert not relative_pose_covariance(pose, x, x).any()
+    assert relative_pose_covariance(pose, x, x).shape == (2, 5, 5)
+
+
+@pytest.mark.parametrize("noise", [0.0, NOISE, 2 * NOISE])
+def test_a_camera_that_only_turns_has_no_translation_to_find(noise):
+    generator = torch.Generator().manual_seed(1)
+    (x1,) = uniform(generator, 1, 20, 150, 2, low=-0.5, high=0.5)
+    R = make_rotations(0.3 * unit_vectors(20, generator))
+    X2 = torch.cat((x1, torch.ones_like(x1[..., :1])), dim=-1) @ R.mT
+    x2 = X2[..., :2] / X2[..., 2:]
+    x1, x2 = (x + noise * torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in (x1, x2))
+    pose = estimate_relative_pose(x1, x2, max_error=2 / 500, options=OPTIONS, generator=generator)
+    assert pose.valid.double().mean() <= 0.05
+
+
+def test_a_camera_that_moves_keeps_its_pose():
+    views = views_of_a_box(20, 150, 2)
+    pose = estimate_relative_pose(
+        views.x1, views.x2, max_error=0.2 / 500, options=OPTIONS, generator=torch.Generator().manual_seed(0)
+    )
+    assert pose.valid.all()
+    errors = relative_pose_error(pose.R, pose.t, views.R, views.t, fold_translation=False)
+    assert torch.rad2deg(torch.maximum(*errors)).max() < 0.01
+
+
+def correspondences(draws: int) -> Correspondences:
+    """The same matches for every draw of two pairs: (B, S, T, M)."""
+    views = views_of_a_box(2, 60, 3)
+    generator = torch.Generator().manual_seed(3)
+    x1, x2 = (
+        (x + NOISE * torch.randn(x.shape, generator=generator, dtype=x.dtype))
+        .float()[:, None, None]
+        .expand(2, 2, draws, 60, 2)
+        for x in (views.x1, views.x2)
+    )
+    K = torch.eye(3).expand(2, 2, draws, 3, 3)
+    mask = torch.ones(2, 2, draws, 60, dtype=torch.bool)
+    return Correspondences(xy1_px=x1, xy2_px=x2, x1=x1, x2=x2, weight=mask.float(), valid=mask, K1=K, K2=K)
+
+
+def test_common_random_numbers_give_equal_draws_equal_poses():
+    matches = correspondences(3)
+    noise = torch.rand(2, 2, 3, 8, 5, generator=torch.Generator().manual_seed(4))
+    options = RansacOptions(num_hypotheses=8, resample_rounds=0, refinement_iterations=0)
+
+    def poses(common: bool) -> RelativePose:
+        estimator = RelativePoseEstimator(6 * NOISE, options, common_random_numbers=common)
+        return estimator(matches, noise)
+
+    common, apart = poses(True), poses(False)
+    assert torch.equal(common.R, common.R[:, :1, :1].expand_as(common.R))
+    assert not torch.equal(apart.R, apart.R[:, :1, :1].expand_as(apart.R))
+    torch.testing.assert_close(common.R[:, 0, 0], apart.R[:, 0, 0], atol=0, rtol=0)
