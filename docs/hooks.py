@@ -32,6 +32,8 @@ def render(content: dict[str, Any]) -> str:
         return render_finetuning(content)
     if "main_job_runs" in content:
         return render_main_job(content)
+    if "estimation_rows" in content:
+        return render_estimation(content)
     plain = {key: value for key, value in content.items() if _is_plain(value)}
     parts = [_table([{"": _words(key), "value": value} for key, value in plain.items()])] if plain else []
     for key, value in content.items():
@@ -139,6 +141,58 @@ def render_ways(content: dict[str, Any]) -> str:
     before = "; ".join(f"{setting}: {_slashed(row['pooled'])}" for setting, row in content["real_before"].items())
     parts.append(f"The last weights on photographs, before {before}; change as above:\n\n{_table(rows)}")
     return "\n\n".join([*parts, _render_group(content["machine"])])
+
+
+def render_estimation(content: dict[str, Any]) -> str:
+    """What benchmarks/robust_estimation.py writes: all estimators on each kind of problems, beside ours."""
+    rows = content["estimation_rows"]
+    beside = {
+        (pair["workload"], pair["other"]): pair for pair in content.get("comparisons", ()) if pair["ours"] == "rfp"
+    }
+    parts = []
+    for workload in dict.fromkeys(row["workload"] for row in rows):
+        mine = [row for row in rows if row["workload"] == workload]
+        ours = next((row["ms"] for row in mine if row["estimator"] == "rfp" and "ms" in row), None)
+        table = [_estimation_row(row, ours, beside.get((workload, row["estimator"]), {})) for row in mine]
+        parts.append(f"**{workload}**\n\n{_table(table)}")
+    if content.get("goals"):
+        parts.append(f"**What was wanted**\n\n{_table([_goal_row(goal) for goal in content['goals']])}")
+    options = {row["estimator"]: row["options"] for row in rows}
+    settings = [{"estimator": name, "options": text} for name, text in options.items()]
+    parts.append(f"**Options**\n\n{_table(settings)}")
+    commits = sorted({row["commit"] for row in rows if "ms" in row})
+    return "\n\n".join([*parts, _render_group({**content["measured with"], "commits": commits})])
+
+
+def _estimation_row(row: dict[str, Any], ours: float | None, beside: dict[str, Any]) -> dict[str, Any]:
+    """One estimator: its time, that beside ours in words, its accuracy, and how much more accurate ours is."""
+    if "ms" not in row:
+        return {"estimator": row["estimator"], "ms a problem": row.get("missing", "not measured")}
+    ratio = row["ms"] / ours if ours else None
+    return {
+        "estimator": row["estimator"],
+        "ms a problem": row["ms"],
+        "processor ms": row.get("processor_ms", ""),
+        "beside rfp": "" if ratio is None else f"{_cell(ratio)} × slower" if ratio > 1 else _faster(1 / ratio),
+        "AUC@5/10/20": _slashed(row["auc"]) if "auc" in row else "",
+        "AUC@5 of rfp less this": _change(beside.get("AUC@5, ours more by")),
+        "failed": f"{row['failed']:.1%}" if "failed" in row else "",
+        "problems timed, judged": f"{row['timed']}, {row.get('judged', 'as above')}",
+        **({"hypotheses a second": row["hypotheses_per_second"]} if "hypotheses_per_second" in row else {}),
+    }
+
+
+def _faster(ratio: float) -> str:
+    return "1" if ratio == 1 else f"**{_cell(ratio)} × faster**"
+
+
+def _change(change: dict[str, float] | None) -> str:
+    """A paired change with its interval, as the benchmark stores it."""
+    return "" if change is None else f"{change['mean']:+.1f} ({change['low']:+.1f} to {change['high']:+.1f})"
+
+
+def _goal_row(goal: dict[str, Any]) -> dict[str, Any]:
+    return {key: _change(value) if isinstance(value, dict) else value for key, value in goal.items()}
 
 
 def _weights_rows(judged: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,156 @@
+"""What the benchmarks of estimators rest on: their problems have the truth that they claim, their figures add up."""
+
+import importlib
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rfp.geometry.epipolar import sampson_distance
+from rfp.geometry.pose import essential_from_pose
+from tests.test_documentation import hooks
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Imports a file of benchmarks/ by name."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield importlib.import_module
+    for path in BENCHMARKS.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+def test_the_named_share_of_matches_fits_the_true_pose(benchmark):
+    problems = benchmark("estimation_problems").synthetic_problems(40, 200, 0.4)
+    E = essential_from_pose(problems.R, problems.t)
+    distance_px = 500 * sampson_distance(problems.x1.double(), problems.x2.double(), E).sqrt()
+    # 1 px in both coordinates of both images is a Sampson distance of 1 px; a few outliers lie near their lines.
+    share = (distance_px < 3).double().mean().item()
+    assert 0.4 < share < 0.46
+    assert distance_px[distance_px < 3].square().mean().sqrt().item() == pytest.approx(1, abs=0.1)
+    half = torch.tensor([320, 240]) / 500 + 6 / 500
+    assert (problems.x2.abs() < half).all()
+    assert torch.allclose(problems.max_error, torch.tensor(2 / 500))
+
+
+def test_a_problem_does_not_depend_on_how_many_are_drawn(benchmark):
+    draw = benchmark("estimation_problems").synthetic_problems
+    few, many = draw(5, 50, 0.7), draw(70, 50, 0.7)
+    for name in ("x1", "x2", "R", "t"):
+        assert torch.equal(getattr(few, name), getattr(many, name)[:5])
+    assert not torch.equal(many.x1[:32], many.x1[32:64])
+    assert not torch.equal(draw(5, 50, 0.7, seed=1).x1, few.x1)
+
+
+@pytest.mark.parametrize(
+    ("draw", "solve"),
+    [
+        (lambda problems: problems.two_views(30, 5), "five points, essential matrices"),
+        (lambda problems: problems.two_views(30, 7), "seven points, fundamental matrices"),
+        (lambda problems: problems.planes(30), "four points, homographies"),
+        (lambda problems: problems.absolute_poses(30), "three points, absolute poses"),
+    ],
+)
+def test_minimal_problems_are_solved_by_their_truth_alone(benchmark, draw, solve):
+    problems = draw(benchmark("minimal_problems"))
+    residual = problems.residual(problems.truth[:, None], problems.first, problems.second)
+    assert residual.max() < 1e-12
+    moved = torch.nn.functional.normalize(problems.truth + 0.01 * torch.randn(problems.truth.shape), dim=-1)
+    assert problems.residual(moved[:, None], problems.first, problems.second).min() > 1e-5
+    solvers = benchmark("minimal_solvers").KINDS[solve][1]
+    rows = benchmark("minimal_solvers").accuracy(solvers, problems, "cpu")
+    assert all(row["solutions found, %"] >= 50 for name, row in rows.items() if "rfp" in name)
+    assert rows["rfp, float64"]["true model found, %"] > 95
+
+
+def test_errors_of_single_poses_and_of_batches_are_the_same(benchmark):
+    errors_deg = benchmark("robust_estimation").errors_deg
+    problems = benchmark("estimation_problems").synthetic_problems(3, 20, 1.0)
+    turned = benchmark("estimation_problems").rotation(torch.tensor([math.radians(4), 0, 0], dtype=torch.float64))
+    poses = [
+        (problems.R[0].numpy(), problems.t[0].numpy()),
+        ((turned @ problems.R[1]).numpy(), -problems.t[1].numpy()),
+        None,
+    ]
+    errors = errors_deg(poses, problems)
+    assert errors[0] == pytest.approx(0, abs=1e-6)
+    assert errors[1] == pytest.approx(4, abs=1e-6), "the sign of the translation does not count"
+    assert errors[2] == 180
+
+
+def test_every_estimator_that_is_here_finds_the_poses_of_easy_problems(benchmark):
+    problems = benchmark("estimation_problems").synthetic_problems(3, 100, 0.9)
+    estimators = benchmark("robust_estimation").Estimators("cpu")
+    for name, estimator in estimators.all.items():
+        if not estimator.missing and not estimators.in_pool(name) and "all cores" not in name:
+            run = estimators.run(name, problems)
+            assert max(benchmark("robust_estimation").errors_deg(run(), problems)) < 20, name
+            run.close()
+
+
+def figures(errors: list[int], ms: float, **more) -> dict:
+    row = {"workload": "300 matches, 40 % inliers", "options": "some", "commit": "abc", "ms": ms, "timed": 4}
+    judged = {"auc": {"5": 50.0, "10": 60.0, "20": 70.0}, "failed": 0.0, "judged": len(errors)}
+    return {**row, **judged, "errors_centideg": " ".join(map(str, errors)), **more}
+
+
+def test_wins_and_losses_are_told_in_the_same_words(benchmark):
+    comparison = benchmark("estimation_comparison")
+    row = {"workload": "300 matches, 40 % inliers", "options": "", "commit": "abc"}
+    rows = [
+        figures([100, 100, 100, 100], 2.0, estimator="rfp"),
+        figures([350, 350], 5.0, estimator="PoseLib"),
+        {**row, "estimator": "PoseLib, pool", "ms": 1.0, "timed": 4},
+        {**row, "estimator": "fastpose", "missing": "not installed"},
+    ]
+    compared = {pair["other"]: pair for pair in comparison.comparisons(rows)}
+    assert compared["PoseLib"]["times faster"] == 2.5
+    assert compared["PoseLib"]["AUC@5, ours more by"] == {"mean": 50.0, "low": 50.0, "high": 50.0}
+    assert compared["PoseLib"]["on problems"] == 2
+    assert compared["PoseLib, pool"]["times faster"] == 0.5
+    assert compared["PoseLib, pool"]["AUC@5, ours more by"]["mean"] == 50, "a pool computes the same"
+    (fast, pool) = comparison.goals(rows, "cuda")
+    assert (fast["time"], fast["accuracy"], pool["time"]) == ("missed", "met", "missed")
+
+    content = {"estimation_rows": rows, "comparisons": [*compared.values()], "goals": [fast], "measured with": {}}
+    rendered = hooks().render(json.loads(json.dumps(content)))
+    assert "| PoseLib | 5 |  | 2.5 × slower | 50.0/60.0/70.0 | +50.0 (+50.0 to +50.0) |" in rendered
+    assert "| PoseLib, pool | 1 |  | **2 × faster** |" in rendered
+    assert "| fastpose | not installed |" in rendered
+    assert "missed" in rendered
+
+
+def test_rows_of_a_file_are_kept_and_other_conditions_refused(benchmark, tmp_path):
+    module = benchmark("robust_estimation")
+    options = module.Options(json=tmp_path / "rows.json", timed=2, judged=2, seconds=9, against=("MAGSAC",))
+    problems = module.synthetic_problems(2, 60, 0.9)
+    first = module.Benchmark(options)
+    first.measure("easy", problems)
+    first.finish()
+    rows = json.loads(options.json.read_text())["estimation_rows"]
+    assert {row["estimator"] for row in rows} == {"OpenCV USAC_MAGSAC", "OpenCV USAC_MAGSAC, longer"}
+    assert all(len(row["ms_each"]) == 3 and row["judged"] == 2 for row in rows)
+    assert module.Benchmark(options).wanted("easy") == []
+    assert len(module.Benchmark(options).wanted("another")) == 2
+    with pytest.raises(SystemExit, match="seconds a row"):
+        module.Benchmark(module.replace(options, seconds=1.0))
+    assert len(module.Benchmark(module.replace(options, seconds=1.0, anew=True)).wanted("easy")) == 2
+    longer = module.replace(options, anew=True, against=("longer",))
+    assert [row["estimator"] for row in module.Benchmark(longer).rows] == ["OpenCV USAC_MAGSAC"]
+
+
+def test_peak_memory_sees_what_a_call_holds(benchmark, monkeypatch):
+    memory = benchmark("memory")
+
+    def hold(problems, num_hypotheses):
+        torch.ones(num_hypotheses * 2**18).sum()  # num_hypotheses MiB
+        return real(problems, 8)
+
+    real = memory.estimate
+    monkeypatch.setattr(memory, "estimate", hold)
+    assert 90 < memory.peak_mib(2, 100, 30, 1) < 130
