@@ -18,7 +18,10 @@ from rfp.records import (
 )
 from rfp.reinforce import surrogate_loss
 from rfp.rewards import EpipolarReward, InlierReward, PoseErrorReward, ThresholdReward, compose
-from rfp.robust.ransac import RansacOptions
+from rfp.robust.absolute_pose import estimate_absolute_pose
+from rfp.robust.fundamental import estimate_fundamental
+from rfp.robust.homography import estimate_homography
+from rfp.robust.options import RansacOptions
 from rfp.robust.relative_pose import estimate_relative_pose
 from rfp.rollout import FeatureNetwork, Reward, RolloutOptions, TaskEstimator, detect, rollout
 from rfp.training import JudgeOptions, Trainer, TrainerOptions
@@ -48,6 +51,9 @@ __all__ = [
     "compose",
     "data",
     "detect",
+    "estimate_absolute_pose",
+    "estimate_fundamental",
+    "estimate_homography",
     "estimate_relative_pose",
     "evaluate",
     "five_point",
