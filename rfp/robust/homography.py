@@ -17,6 +17,12 @@ from rfp.robust.homography_refinement import (
 from rfp.robust.normalization import normalize_problems, similarity
 from rfp.robust.ransac import Problems, RansacOptions, given_or_drawn_samples, make_problems, ransac
 
+HOMOGRAPHY_OPTIONS = RansacOptions(num_hypotheses=2048, resample_rounds=0, num_refined=2, refinement_iterations=4)
+"""What suits homographies: four points are solved in a fraction of a microsecond, so samples are cheap. A wrong H has
+hardly an inlier beside its own four (both coordinates must fit by chance), so samples from its inliers find nothing
+new: at 25 % inliers 256 samples and the second stage fail in 47 %, 2048 samples alone in 1 %. A right one is refined in
+a few steps."""
+
 
 @torch.no_grad()
 def estimate_homography(
@@ -24,7 +30,7 @@ def estimate_homography(
     x2: Float[Tensor, "*B N 2"],
     *,
     max_error: float | Float[Tensor, "*B"],
-    options: RansacOptions = RansacOptions(),  # noqa: B008 (frozen)
+    options: RansacOptions = HOMOGRAPHY_OPTIONS,
     valid: Bool[Tensor, "*B N"] | None = None,
     weight: Float[Tensor, "*B N"] | None = None,
     samples: Int[Tensor, "*B H 4"] | None = None,
@@ -41,6 +47,7 @@ def estimate_homography(
     images, mirror images) comes back with ``valid`` false, H = I / √3 and no inliers. Not differentiable.
 
     Args:
+        options: ``HOMOGRAPHY_OPTIONS`` by default: more samples than for relative pose, and no second stage.
         max_error: Sampson distance of an inlier, in the unit of the points: how far the four coordinates of a match
             are from fitting exactly. Where H neither magnifies nor shrinks, that is 1 / √2 of the distance between x2
             and the image of x1, which OpenCV and PoseLib compare with their thresholds.

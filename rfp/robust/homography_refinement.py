@@ -140,15 +140,16 @@ def normal_equations(
     ``Σ w ρ′ (∂ε)ᵀ (J Jᵀ)⁻¹ ∂ε``. Both are sums over matches of a few factors times monomials: two matrix products.
     """
     factors, pulls = _factors(transfer_residuals(H.transpose(1, 2), matches), matches, scale)
-    moments, unit = _sums(factors, matches.squares), matches.inverse_error[:, None, None, None]
-    along_u, along_v = (_sums(pulls, matches.products) * unit).unbind(1)
-    matrix = _gauss_newton_matrix(moments[:, :6]) * (unit * unit)
+    candidates, unit = H.shape[1], matches.inverse_error[:, None, None]
+    moments = _sums(factors, candidates, matches.squares)
+    along_u, along_v = (unit * sums for sums in _sums(pulls, candidates, matches.products).unbind(1)[:2])
+    matrix = _gauss_newton_matrix(moments[:, :6]) * (unit * unit)[..., None]
     gradient = torch.stack((-along_u[..., 6:], -along_v[..., 6:], along_u[..., :3] + along_v[..., 3:6]), dim=2)
-    return matrix, (gradient - _covariance_gradient(H.unflatten(-1, (3, 3)), moments[:, 6:])).flatten(2)
+    return matrix, (gradient - _covariance_gradient(H.unflatten(-1, (3, 3)), moments[:, 6:9])).flatten(2)
 
 
 def _factors(residuals: TransferResiduals, matches: TransferMonomials, scale: float) -> tuple[Tensor, Tensor]:
-    """What multiplies the monomials of each match in the sums, as (P, 9, L, N) and (P, 2, L, N).
+    """What multiplies the monomials of each match in the sums: nine planes (P, L, N), and two.
 
     First ``p pᵀ`` in the six blocks of the matrix, up to the signs of three, with ``∂ε = (-p, 0, u p; 0, -p, v p)``;
     then the products of z that multiply ``∂(J Jᵀ)``, and z itself, which multiplies ∂ε. The residuals are overwritten:
@@ -163,27 +164,45 @@ def _factors(residuals: TransferResiduals, matches: TransferMonomials, scale: fl
     weight.mul_(residuals.w.sign_().clamp_min_(0)).mul_(matches.weight[:, None])
     inverse.mul_(weight)
 
-    factors, pulls = (weight.new_empty((len(weight), number, *weight.shape[1:])) for number in (9, 2))
-    uu, uv, by_u, vv, by_v, by_both, z_uu, z_uv, z_vv = factors.unbind(1)
+    factors, pulls = (_rows(9, weight), _rows(2, weight))
+    uu, uv, by_u, vv, by_v, by_both, z_uu, z_uv, z_vv = _planes(factors, 9, weight)
+    pull_u, pull_v = _planes(pulls, 2, weight)
     torch.mul(inverse, residuals.vv, out=uu)
     torch.mul(inverse, residuals.uv, out=uv)
     torch.mul(inverse, residuals.uu, out=vv)
     torch.mul(uu, u, out=by_u).addcmul_(uv, v, value=-1)
     torch.mul(vv, v, out=by_v).addcmul_(uv, u, value=-1)
     torch.mul(by_u, u, out=by_both).addcmul_(by_v, v)
-    torch.mul(weight, z_u, out=pulls[:, 0])
-    torch.mul(weight, z_v, out=pulls[:, 1])
-    torch.mul(pulls[:, 0], z_u, out=z_uu)
-    torch.mul(pulls[:, 0], z_v, out=z_uv)
-    torch.mul(pulls[:, 1], z_v, out=z_vv)
+    torch.mul(weight, z_u, out=pull_u)
+    torch.mul(weight, z_v, out=pull_v)
+    torch.mul(pull_u, z_u, out=z_uu)
+    torch.mul(pull_u, z_v, out=z_uv)
+    torch.mul(pull_v, z_v, out=z_vv)
     return factors, pulls
 
 
-def _sums(factors: Float[Tensor, "P r L N"], monomials: Float[Tensor, "P k N"]) -> Float[Tensor, "P r L k"]:
-    """Sums over the matches of each factor times each monomial."""
-    rows, candidates = factors.shape[1:3]
-    sums = table_product(factors.flatten(1, 2).transpose(1, 2), monomials.transpose(1, 2))
-    return sums.unflatten(1, (rows, candidates))
+def _rows(number: int, like: Float[Tensor, "P L N"]) -> Float[Tensor, "P rows N"]:
+    """Memory for so many planes, with rows of zeros up to a multiple of 16.
+
+    Every problem then starts at the same alignment as one alone. MKL rounds a product according to it.
+    """
+    problems, candidates, count = like.shape
+    rows = like.new_empty((problems, -(-number * candidates // 16) * 16, count))
+    rows[:, number * candidates :].zero_()
+    return rows
+
+
+def _planes(rows: Tensor, number: int, like: Tensor) -> tuple[Tensor, ...]:
+    """The planes (P, L, N) in it."""
+    return rows[:, : number * like.shape[1]].unflatten(1, (number, like.shape[1])).unbind(1)
+
+
+def _sums(
+    rows: Float[Tensor, "P rows N"], candidates: int, monomials: Float[Tensor, "P k N"]
+) -> Float[Tensor, "P planes L k"]:
+    """Sums over the matches of each plane times each monomial."""
+    sums = table_product(rows.transpose(1, 2), monomials.transpose(1, 2))
+    return sums[:, : sums.shape[1] // candidates * candidates].unflatten(1, (-1, candidates))
 
 
 def _outer(moments: Float[Tensor, "*B 11"]) -> Float[Tensor, "*B 3 3"]:

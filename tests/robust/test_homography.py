@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from rfp.records import Homography, InputError, map_tensors
-from rfp.robust.homography import HomographyModel, estimate_homography
+from rfp.robust.homography import HOMOGRAPHY_OPTIONS, HomographyModel, estimate_homography
 from rfp.robust.minimal_samples import draw_minimal_samples
-from rfp.robust.ransac import GeometricModel, RansacOptions
+from rfp.robust.ransac import GeometricModel
 from tests.geometry.planes import PlaneViews, at_unit_norm, in_pixels, transfer, views_of_planes
 from tests.geometry.scenes import contaminate
 from tests.sync_deny_list import no_host_visits
 
-OPTIONS = RansacOptions(num_hypotheses=64)
+OPTIONS = dataclasses.replace(HOMOGRAPHY_OPTIONS, num_hypotheses=64)
+WITH_SECOND_STAGE = dataclasses.replace(OPTIONS, resample_rounds=1, num_resampled=2, resamples=4)
 MAX_ERROR = 2.0
 CENTRE = torch.tensor([400.0, 300.0], dtype=torch.float64)
 
@@ -101,6 +102,14 @@ def test_homographies_are_accurate_under_noise_and_outliers(inlier_ratio, hypoth
     assert (w[found.inliers] > 0).all()
     assert (found.inliers & inlier).sum() > 0.75 * inlier.sum()
     assert corner_errors(found.H.mT, views.H).median() > 10
+
+
+def test_the_default_options_find_homographies_among_three_quarters_of_outliers():
+    views, x1, x2, _ = make_problems(24, 300, 17, inlier_ratio=0.25)
+    found = estimate_homography(x1, x2, max_error=MAX_ERROR, generator=torch.Generator().manual_seed(0))
+    errors = corner_errors(found.H, views.H)
+    assert (errors < 5).sum() >= 23
+    assert errors.median() < 1.2
 
 
 def test_local_optimisation_improves_the_homography():
@@ -279,10 +288,10 @@ def test_problems_together_equal_single_calls_bit_for_bit(count):
     weight = torch.randint(0, 3, (9, count), generator=torch.Generator().manual_seed(3)).float()
     max_error = torch.linspace(1.0, 3.0, 9)
     samples = make_samples(9, count, weight=weight)
-    together = estimate(x1, x2, samples, weight=weight, max_error=max_error)
+    together = estimate(x1, x2, samples, weight=weight, max_error=max_error, options=WITH_SECOND_STAGE)
     assert together.valid.all()
     for i in range(9):
-        alone = estimate(x1[i], x2[i], samples[i], weight=weight[i], max_error=max_error[i])
+        alone = estimate(x1[i], x2[i], samples[i], weight=weight[i], max_error=max_error[i], options=WITH_SECOND_STAGE)
         assert_same_bits(map_tensors(together, lambda tensor, i=i: tensor[i]), alone)
         neighbour = map_tensors(together, lambda tensor, i=i: tensor[i - 1])
         with pytest.raises(AssertionError):  # the test would notice results rolled by one problem
@@ -301,8 +310,9 @@ def test_permuting_problems_permutes_results():
 def test_the_tile_changes_no_bit(tile):
     _, x1, x2, _ = make_problems(3, 80, 14)
     samples = make_samples(3, 80, 24)
-    tiled = estimate(x1, x2, samples, options=dataclasses.replace(OPTIONS, tile=tile))
-    assert_same_bits(estimate(x1, x2, samples), tiled)
+    expected = estimate(x1, x2, samples, options=WITH_SECOND_STAGE)
+    tiled = estimate(x1, x2, samples, options=dataclasses.replace(WITH_SECOND_STAGE, tile=tile))
+    assert_same_bits(expected, tiled)
 
 
 def test_padding_with_masked_matches_changes_nothing_but_rounding():
@@ -341,7 +351,7 @@ def test_the_estimator_runs_on_meta_without_a_denied_operation():
             points[0],
             points[1],
             max_error=torch.empty(2, 3, device="meta"),
-            options=RansacOptions(num_hypotheses=32),
+            options=WITH_SECOND_STAGE,
             valid=valid,
             weight=weight,
             generator=torch.Generator(),

@@ -211,3 +211,18 @@ def test_without_matches_or_candidates_nothing_moves():
     torch.testing.assert_close(refine_homographies(H, matches, scales=(2.0, 2.0)), H, atol=1e-12, rtol=0)
     nowhere = refine_homographies(torch.zeros_like(H), monomials(views.x1, views.x2), scales=(2.0, 2.0))
     assert not nowhere.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("candidates", [1, 2, 4, 8])
+@pytest.mark.parametrize("count", [33, 100])
+def test_a_step_does_not_depend_on_the_problems_beside_it(dtype, candidates, count):
+    views, H = problem(n=9, count=count, dtype=dtype)
+    spread = 1e-3 * torch.randn(9, candidates, 9, generator=torch.Generator().manual_seed(7)).to(dtype)
+    H, matches = H + spread, monomials(views.x1, views.x2)
+    refined = refine_homographies(H, matches, scales=(3.0, 2.0))
+    gain = transfer_gains(H.transpose(1, 2), matches)
+    for i in range(9):
+        alone = monomials(views.x1[i : i + 1].clone(), views.x2[i : i + 1].clone())
+        assert torch.equal(refine_homographies(H[i : i + 1].clone(), alone, scales=(3.0, 2.0)), refined[i : i + 1])
+        assert torch.equal(transfer_gains(H[i : i + 1].clone().transpose(1, 2), alone), gain[i : i + 1])
