@@ -6,15 +6,13 @@ from torch import Tensor
 
 from rfp.geometry.conics import _outermost_root
 
-_POLISHING_STEPS = 2
-
 
 def cubic_roots(coefficients: Float[Tensor, "4 T"]) -> tuple[Float[Tensor, "3 T"], Bool[Tensor, "3 T"]]:
     """Real roots of T polynomials ``c₀ + c₁ z + c₂ z² + c₃ z³``, and a mask of the slots that hold one.
 
     The root farthest from the inflection comes first, by Newton's steps from outside. It is divided out, which loses
-    no digits as it is the outermost; the other two are those of the quadratic that is left, polished by Newton's steps
-    on the cubic. Values under a false mask are finite. A double root may be missed. Not differentiable.
+    no digits as it is the outermost, and the other two are those of the quadratic that is left. Values under a false
+    mask are finite. A double root may be missed. Not differentiable.
 
     The cubic coefficient must not be small beside the others: a root near infinity would be lost.
     """
@@ -29,13 +27,6 @@ def cubic_roots(coefficients: Float[Tensor, "4 T"]) -> tuple[Float[Tensor, "3 T"
     larger = (discriminant.clamp_min(0).sqrt().copysign_(b).add_(b)).mul_(-0.5)  # c₃ z without cancellation
     smaller = c / torch.where(larger != 0, larger, torch.ones_like(larger))
     z = torch.stack((outermost, larger / cubic, smaller))
-    for _ in range(_POLISHING_STEPS):
-        slope = torch.addcmul(quadratic, cubic, z)
-        value = torch.addcmul(linear, slope, z)
-        slope = torch.addcmul(slope, cubic, z)
-        slope = torch.addcmul(value, slope, z)
-        value = torch.addcmul(constant, value, z)
-        z = torch.addcdiv(z, value, torch.where(slope != 0, slope, torch.full_like(slope, torch.inf)), value=-1)
     real = discriminant >= 0
     valid = torch.stack((torch.ones_like(real), real, real)) & usable & torch.isfinite(z)
     return torch.where(valid, z, torch.zeros_like(z)), valid

@@ -12,7 +12,7 @@ from rfp.robust.dominant_plane import dominant_plane, epipoles_beside_plane
 from rfp.robust.fundamental_evidence import is_determined
 from rfp.robust.fundamental_refinement import refine_fundamental, retract
 from rfp.robust.normalization import normalize_problems, similarity
-from rfp.robust.ransac import Problems, RansacOptions, given_or_drawn_samples, make_problems, ransac, spread
+from rfp.robust.ransac import Problems, RansacOptions, given_or_drawn_samples, make_problems, ransac
 from rfp.robust.scoring import MatchMonomials, match_monomials, msac_gains, scoring_subset, shaped_gains
 from rfp.robust.search import slices
 
@@ -147,7 +147,6 @@ def _best_epipole(
     index = model.gains(candidates, few).sum(dim=-1).topk(_NUM_REFINED, dim=1).indices
     states = candidates.take_along_dim(index[:, None], dim=2).transpose(1, 2)
     states, gains = model.polish(states, model.tables(problems), _SCALES)
-    gains = torch.where((gain > 0).any(dim=1)[:, None, None], gains, 0)  # else F = 0, which fits everything
     gains = shaped_gains(gains, problems.weight, options.score)
     states, gains = torch.cat((F[:, None], states), dim=1), torch.cat((gain[:, None], gains), dim=1)
     best = gains.sum(dim=-1).argmax(dim=1)[:, None, None]
@@ -160,11 +159,9 @@ def _determined(F: Tensor, inliers: Tensor, problems: Problems) -> Tensor:
     A wrong match is one by chance if it lies in the band around its epipolar line: no more than ``max_error`` of the
     area of normalised points, whose median distance from the centre is one along each axis.
     """
-    points = problems.data
-    wide = torch.minimum(spread(points[..., :2], inliers), spread(points[..., 2:], inliers)) > 4 * problems.max_error
-    _, on_plane = dominant_plane(F, inliers, points, problems.max_error)
+    _, on_plane = dominant_plane(F, inliers, problems.data, problems.max_error)
     determined = is_determined(inliers, problems.weight > 0, on_plane, problems.max_error)
-    return determined & wide & torch.isfinite(F).all(dim=1)
+    return determined & (F != 0).any(dim=1) & torch.isfinite(F).all(dim=1)  # F = 0 fits everything
 
 
 def _in_given_unit(F: Tensor, T1: Tensor, T2: Tensor) -> Tensor:

@@ -64,6 +64,19 @@ def test_outliers_take_no_part_in_the_choice_of_the_plane():
     assert on_plane[:, :30].all()
 
 
+@pytest.mark.parametrize("zoom", [0.25, 1.0, 4.0])
+def test_noise_of_both_images_counts_where_one_is_magnified(zoom):
+    """Image 2 in other pixels: noise of image 1 is magnified by the homography, and is no parallax."""
+    views = views_of_a_plane(20, 200, 6, slope=0.3)
+    noise = THRESHOLD / 2 * torch.randn(2, *views.x1.shape, generator=torch.Generator().manual_seed(0)).double()
+    points = torch.cat((views.x1 + noise[0], zoom * views.x2 + noise[1]), dim=-1)
+    to_given = torch.tensor([1 / zoom, 1 / zoom, 1.0], dtype=torch.float64)
+    F = to_given[:, None] * views.E
+    F = (F / torch.linalg.matrix_norm(F)[:, None, None]).flatten(1)
+    _, on_plane = dominant_plane(F, torch.ones(20, 200).bool(), points, thresholds(views))
+    assert on_plane.double().mean() > 0.999
+
+
 def test_the_true_epipole_is_among_those_of_pairs_beside_the_plane():
     views = plane_and_others(20, 60, 12, 3)
     wrong = retract(views.E.flatten(1), torch.zeros(20, 9).double())
