@@ -15,7 +15,7 @@ from rfp.robust.homography_refinement import (
     transfer_monomials,
 )
 from rfp.robust.normalization import normalize_problems, similarity
-from rfp.robust.ransac import Problems, RansacOptions, given_or_drawn_samples, make_problems, ransac
+from rfp.robust.ransac import Problems, RansacOptions, SampleSource, make_problems, ransac
 
 HOMOGRAPHY_OPTIONS = RansacOptions(num_hypotheses=2048, resample_rounds=0, num_refined=2, refinement_iterations=4)
 """What suits homographies: four points are solved in a fraction of a microsecond, so samples are cheap. A wrong H has
@@ -69,11 +69,11 @@ def estimate_homography(
     model = HomographyModel()
     given = make_problems(torch.cat((x1, x2), dim=-1), max_error, valid, weight)
     problems, centre, scale = normalize_problems(given)
-    samples, usable = given_or_drawn_samples(problems, model.sample_size, options, samples, generator)
-    if usable.numel() == 0 or problems.weight.shape[1] < model.sample_size:
+    source = SampleSource(problems, model.sample_size, options, samples, generator)
+    if source.empty:
         state, gain = problems.data.new_zeros((len(problems.data), 9)), torch.zeros_like(problems.weight)
     else:
-        state, gain = ransac(problems, model, samples, usable, options)
+        state, gain = ransac(problems, model, source, options)
     found = _homography(state, gain, problems, centre, scale)
     batch = x1.shape[:-2]
     return map_tensors(found, lambda tensor: tensor.reshape((*batch, *tensor.shape[1:])))
@@ -115,9 +115,8 @@ class HomographyModel:
 def _homography(state: Tensor, gain: Tensor, problems: Problems, centre: Tensor, scale: Tensor) -> Homography:
     """In the unit of the points as they were given, ``T2⁻¹ H T1``; a failure where nothing supports it."""
     inliers = gain > 0
-    points = problems.data
-    width = torch.minimum(_width(points[..., :2], inliers), _width(points[..., 2:], inliers))
-    valid = (inliers.sum(dim=1) >= 4) & (width > problems.max_error)
+    off_lines = [_off_a_line(points, inliers, problems.max_error) for points in problems.data.split(2, dim=-1)]
+    valid = (inliers.sum(dim=1) >= 4) & (torch.minimum(*off_lines) >= 2)
     identity = torch.eye(3, dtype=torch.float64, device=state.device)
     back = similarity(-centre[:, 2:] * scale[:, None], 1 / scale)
     H = torch.where(valid[:, None, None], state.double().unflatten(-1, (3, 3)), identity)
@@ -137,16 +136,22 @@ def _product(A: Tensor, B: Tensor) -> Tensor:
     return columns[0] + (columns[1] + columns[2])
 
 
-def _width(points: Tensor, inliers: Tensor) -> Tensor:
-    """The standard deviation (P,) of the inliers across the line that fits them best.
+def _off_a_line(
+    points: Float[Tensor, "P N 2"], inliers: Bool[Tensor, "P N"], max_error: Float[Tensor, "P"]
+) -> Int[Tensor, "P"]:
+    """How many inliers are farther than two thresholds from the line that most of them are on.
 
-    Where it is of the size of the noise, every homography that maps the line the same way fits as well.
+    Fewer than two leave a homography open: with those of a line, many others fit as well. The line is the least squares
+    one, with Cauchy weights that take it from the points off it in a few rounds.
     """
-    share = inliers.to(points.dtype) / inliers.sum(dim=1, keepdim=True).clamp_min(1)
+    limit = 2 * max_error[:, None]
     x, y = points.unbind(-1)
-    x, y = (value - (value * share).sum(dim=1, keepdim=True) for value in (x, y))
-    xx, xy, yy = ((product * share).sum(dim=1) for product in (x * x, x * y, y * y))
-    half_difference = (xx - yy) / 2
-    longest = (xx + yy) / 2 + (half_difference.square() + xy.square()).sqrt()
-    determinant = (xx * yy - xy * xy).clamp_min(0)
-    return (determinant / torch.where(longest > 0, longest, torch.ones_like(longest))).sqrt()
+    weight, distance = inliers.to(points.dtype), torch.zeros_like(x)
+    for _ in range(6):
+        share = weight / weight.sum(dim=1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
+        dx, dy = (value - (value * share).sum(dim=1, keepdim=True) for value in (x, y))
+        xx, xy, yy = ((product * share).sum(dim=1, keepdim=True) for product in (dx * dx, dx * dy, dy * dy))
+        angle = torch.atan2(2 * xy, xx - yy) / 2
+        distance = (dy * angle.cos() - dx * angle.sin()).abs()
+        weight = inliers / (1 + (distance / limit).square())
+    return (inliers & (distance > limit)).sum(dim=1)

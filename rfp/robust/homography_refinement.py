@@ -167,29 +167,27 @@ def _factors(residuals: TransferResiduals, matches: TransferMonomials, scale: fl
     factors, pulls = (_rows(9, weight), _rows(2, weight))
     uu, uv, by_u, vv, by_v, by_both, z_uu, z_uv, z_vv = _planes(factors, 9, weight)
     pull_u, pull_v = _planes(pulls, 2, weight)
-    torch.mul(inverse, residuals.vv, out=uu)
-    torch.mul(inverse, residuals.uv, out=uv)
-    torch.mul(inverse, residuals.uu, out=vv)
-    torch.mul(uu, u, out=by_u).addcmul_(uv, v, value=-1)
-    torch.mul(vv, v, out=by_v).addcmul_(uv, u, value=-1)
-    torch.mul(by_u, u, out=by_both).addcmul_(by_v, v)
-    torch.mul(weight, z_u, out=pull_u)
-    torch.mul(weight, z_v, out=pull_v)
-    torch.mul(pull_u, z_u, out=z_uu)
-    torch.mul(pull_u, z_v, out=z_uv)
-    torch.mul(pull_v, z_v, out=z_vv)
+    uu.addcmul_(inverse, residuals.vv)
+    uv.addcmul_(inverse, residuals.uv)
+    vv.addcmul_(inverse, residuals.uu)
+    by_u.addcmul_(uu, u).addcmul_(uv, v, value=-1)
+    by_v.addcmul_(vv, v).addcmul_(uv, u, value=-1)
+    by_both.addcmul_(by_u, u).addcmul_(by_v, v)
+    pull_u.addcmul_(weight, z_u)
+    pull_v.addcmul_(weight, z_v)
+    z_uu.addcmul_(pull_u, z_u)
+    z_uv.addcmul_(pull_u, z_v)
+    z_vv.addcmul_(pull_v, z_v)
     return factors, pulls
 
 
 def _rows(number: int, like: Float[Tensor, "P L N"]) -> Float[Tensor, "P rows N"]:
-    """Memory for so many planes, with rows of zeros up to a multiple of 16.
+    """Zeros for so many planes, in a multiple of 16 rows.
 
     Every problem then starts at the same alignment as one alone. MKL rounds a product according to it.
     """
     problems, candidates, count = like.shape
-    rows = like.new_empty((problems, -(-number * candidates // 16) * 16, count))
-    rows[:, number * candidates :].zero_()
-    return rows
+    return like.new_zeros((problems, -(-number * candidates // 16) * 16, count))
 
 
 def _planes(rows: Tensor, number: int, like: Tensor) -> tuple[Tensor, ...]:

@@ -232,6 +232,27 @@ def test_points_on_a_line_have_no_model(noise, images, dtype):
     assert_failed(estimate(x1.to(dtype), x2.to(dtype), make_samples(4, 50)))
 
 
+def test_points_on_a_line_among_outliers_have_no_model():
+    """One outlier that fits by chance beside the line does not make a plane of it."""
+    generator = torch.Generator().manual_seed(3)
+    along = 600 * torch.rand(8, 60, 1, generator=generator)
+    x1 = torch.cat((along, 0.3 * along + 100), dim=-1)
+    x1, x2 = x1 + 0.7 * torch.randn(x1.shape, generator=generator), 1.1 * x1 + 5
+    wild1, wild2 = 600 * torch.rand(2, 8, 40, 2, generator=generator)
+    x1, x2 = torch.cat((x1, wild1), dim=1), torch.cat((x2, wild2), dim=1)
+    assert_failed(estimate(x1, x2, make_samples(8, 100, 512)))
+
+
+def test_two_matches_off_a_line_are_enough_for_a_homography():
+    H = torch.tensor([[1.1, 0.1, 5.0], [0.0, 0.9, 20.0], [1e-4, 0.0, 1.0]], dtype=torch.float64)
+    along = torch.linspace(0, 600, 20, dtype=torch.float64)[:, None]
+    off = torch.tensor([[100.0, 500.0], [500.0, 20.0]], dtype=torch.float64)
+    x1 = torch.cat((torch.cat((along, 0.3 * along + 100), dim=-1), off))[None]
+    found = estimate(x1, transfer(H, x1), make_samples(1, 22, 512), max_error=0.5)
+    assert found.inliers.all()
+    assert corner_errors(found.H, H[None]).max() < 1e-6
+
+
 def test_a_mirror_image_has_no_model():
     _, x1, x2, _ = make_problems(3, 60, 11, inlier_ratio=1.0, noise=0.3)
     assert estimate(x1, x2, make_samples(3, 60)).inliers.float().mean() > 0.95
