@@ -30,13 +30,15 @@ from rfp.plotting.matches import DrawnMatches, draw_matches_of_networks
 from rfp.records import InputError, PosedPair
 from rfp.rollout import RolloutOptions
 from rfp.stages import StageClock, stage_clock
-from rfp.training.checkpoint import check_no_run, prepare_run_folder, write_json
+from rfp.training.checkpoint import check_no_run, flat_options, prepare_run_folder, write_json
 from rfp.training.options import TrainerOptions, options_from_json
 from rfp.training.trainer import Trainer, TrainingSummary, judged, trainable_parameters
 
 VALIDATION_SEED = 1_000_003
 """Of the rendered pairs that select the weights, and the next one of those in the table: fixed, so that runs of any
 seed are judged on the same pairs."""
+PHOTOGRAPHS = 500
+"""Of a folder that are worn by rendered scenes at most: 0.8 GB of crops."""
 HELD_OUT = "rendered, held out"
 MAIN_JOB = TrainerOptions(
     steps=120,
@@ -72,7 +74,7 @@ class Train:
     scenes: SceneOptions = field(default_factory=SceneOptions)
     """What is rendered where there is no --data."""
     photographs: Path | None = None
-    """Folder of photographs that rendered scenes wear beside the procedural textures."""
+    """Folder of photographs that rendered scenes wear beside the procedural textures; 500 of them at most."""
     rendered_validation: int = 64
     """Rendered pairs that select the weights."""
     rendered_report: int = 200
@@ -185,7 +187,9 @@ def _sets(command: Train, device: torch.device) -> _Sets:
     photographs = None
     if command.photographs is not None:
         draw = torch.Generator().manual_seed(VALIDATION_SEED)
-        photographs = load_photographs(command.photographs, size=256, crops=2, largest_scale=2.0, generator=draw)
+        photographs = load_photographs(
+            command.photographs, size=256, crops=2, largest_scale=2.0, limit=PHOTOGRAPHS, generator=draw
+        )
     train = RenderedPairs(command.scenes, photographs=photographs)
     if validation is None and command.rendered_validation:
         print(f"rendering {command.rendered_validation} pairs that select the weights")
@@ -220,9 +224,27 @@ def _check(command: Train) -> None:
         raise InputError("--scenes, --photographs and --rendered-… are for rendered scenes; leave out them or --data")
     if not (command.data or command.validation or command.report) and command.image_size != defaults.image_size:
         raise InputError("--image-size is for folders; rendered scenes have --scenes.image-size HEIGHT WIDTH")
+    if command.resume is not None:
+        _check_resumes_what_began(command)
     check_can_write(command.json)
     if command.output is not None and command.resume is None:
         check_no_run(command.output)
+
+
+def _check_resumes_what_began(command: Train) -> None:
+    """Refuse options that contradict those the run began with: the trainer would, but only after the first table."""
+    began = defaults_to_resume(command.resume)  # type: ignore[arg-type]
+    free = {"report", "rendered_report", "device", "json", "profile", "paper", "resume", "output"}
+    settings = [({key: value for key, value in asdict(run).items() if key not in free}) for run in (began, command)]
+    for values in settings:
+        del values["trainer"]["steps"]
+    different = [name for name, value in flat_options(settings[0]).items() if flat_options(settings[1])[name] != value]
+    if different:
+        old, new = (flat_options(values)[different[0]] for values in settings)
+        raise InputError(
+            f"--resume {command.resume}: the run began with {different[0]} {old}, now it is {new}; resume with the "
+            "same (only --steps and --report may change), or start anew with --output"
+        )
 
 
 def _fit(

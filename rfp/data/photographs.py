@@ -18,6 +18,7 @@ def load_photographs(
     size: int,
     crops: int = 1,
     largest_scale: float = 1.0,
+    limit: int | None = None,
     dtype: torch.dtype = torch.float32,
     generator: torch.Generator,
 ) -> Shaped[Tensor, "n 3 size size"]:
@@ -29,15 +30,17 @@ def load_photographs(
     Args:
         size: Side of the crops in pixels.
         largest_scale: 1 shows the whole shorter side; more shows details of large photographs, too.
+        limit: Photographs read at most, evenly spaced in the order of their paths; all by default.
         dtype: torch.uint8 gives 0 to 255 instead, in a quarter of the memory.
         generator: Draws scales and places, on the CPU.
 
     Raises:
         InputError: no such folder, no image in it, or one that cannot be read; no crops of any size.
     """
-    if size < 1 or crops < 1 or largest_scale < 1:
+    if size < 1 or crops < 1 or largest_scale < 1 or (limit is not None and limit < 1):
         raise InputError(
-            f"expected size, crops and largest_scale of at least 1, got {size}, {crops} and {largest_scale:g}"
+            "expected size, crops, largest_scale and limit of at least 1, got "
+            f"{size}, {crops}, {largest_scale:g} and {limit}"
         )
     folder = Path(folder)
     if not folder.is_dir():
@@ -47,6 +50,8 @@ def load_photographs(
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise InputError(f"{folder}: expected photographs ({', '.join(IMAGE_SUFFIXES)}), found none")
+    if limit is not None and len(paths) > limit:
+        paths = [paths[len(paths) * k // limit] for k in range(limit)]
     found = (crop for path in paths for crop in _crops(path, size, crops, largest_scale, generator))
     if dtype == torch.uint8:
         return torch.stack([(crop * 255).round().to(dtype) for crop in found])

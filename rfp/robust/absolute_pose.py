@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rfp.geometry.absolute_pose import three_point_planes
 from rfp.records import AbsolutePose, map_tensors
-from rfp.robust.ransac import Problems, RansacOptions, given_or_drawn_samples, make_problems, ransac, spread
+from rfp.robust.ransac import Problems, RansacOptions, SampleSource, make_problems, ransac, spread
 from rfp.robust.reprojection import (
     PointTables,
     orthonormalized,
@@ -69,12 +69,12 @@ def estimate_absolute_pose(
     batch = x.shape[:-2]
     model, scene = AbsolutePoseModel(), _scene(X, x, valid, weight)
     problems = make_problems(torch.cat((scene.inward(X).to(x.dtype), x), dim=-1), max_error, scene.present, weight)
-    samples, usable = given_or_drawn_samples(problems, model.sample_size, options, samples, generator)
+    source = SampleSource(problems, model.sample_size, options, samples, generator)
     dtype = torch.promote_types(problems.data.dtype, X.dtype)
-    if usable.numel() == 0 or problems.weight.shape[1] < model.sample_size:
+    if source.empty:
         pose = _failure(problems, dtype)
     else:
-        pose = _pose(*ransac(problems, model, samples, usable, options), problems, scene, dtype)
+        pose = _pose(*ransac(problems, model, source, options), problems, scene, dtype)
     return map_tensors(pose, lambda tensor: tensor.reshape((*batch, *tensor.shape[1:])))
 
 

@@ -12,7 +12,7 @@ from rfp.robust.dominant_plane import dominant_plane, epipoles_beside_plane
 from rfp.robust.fundamental_evidence import is_determined
 from rfp.robust.fundamental_refinement import refine_fundamental, retract
 from rfp.robust.normalization import normalize_problems, similarity
-from rfp.robust.ransac import Problems, RansacOptions, given_or_drawn_samples, make_problems, ransac
+from rfp.robust.ransac import Problems, RansacOptions, SampleSource, make_problems, ransac
 from rfp.robust.scoring import MatchMonomials, match_monomials, msac_gains, scoring_subset, shaped_gains
 from rfp.robust.search import slices
 
@@ -67,12 +67,12 @@ def estimate_fundamental(
     model = FundamentalModel()
     given = make_problems(torch.cat((x1, x2), dim=-1), max_error, valid, weight)
     problems, centre, scale = normalize_problems(given)
-    samples, usable = given_or_drawn_samples(problems, model.sample_size, options, samples, generator)
-    if usable.numel() == 0 or problems.weight.shape[1] <= model.sample_size:
+    source = SampleSource(problems, model.sample_size, options, samples, generator)
+    if source.empty or problems.weight.shape[1] <= model.sample_size:
         F, gain = problems.data.new_zeros((len(problems.data), 9)), torch.zeros_like(problems.weight)
         determined = torch.zeros_like(problems.max_error, dtype=torch.bool)
     else:
-        F, gain = ransac(problems, model, samples, usable, options)
+        F, gain = ransac(problems, model, source, options)
         F, gain, determined = _beside_planes(F, gain, problems, model, options)
     T1, T2 = similarity(centre[:, :2], scale), similarity(centre[:, 2:], scale)
     found = _found(_in_given_unit(F, T1, T2), gain, determined)

@@ -21,61 +21,76 @@ __all__ = [
     "GeometricModel",
     "Problems",
     "RansacOptions",
-    "given_or_drawn_samples",
+    "SampleSource",
     "make_problems",
     "ransac",
     "spread",
 ]
 
+_DRAWN_TOGETHER = 32
+# Hypotheses a problem that are worth a tile of their own: with fewer problems at once tiles are longer.
+_LEAST_TILE = 64
 
-def given_or_drawn_samples(
-    problems: Problems,
-    sample_size: int,
-    options: RansacOptions,
-    samples: Int[Tensor, "*B H size"] | None,
-    generator: torch.Generator | None,
-) -> tuple[Int[Tensor, "P H size"], Bool[Tensor, "P H"]]:
-    """Minimal samples and whether each is usable.
+
+class SampleSource:
+    """The minimal samples of P problems, given or drawn when they are asked for: all at once they would take memory
+    that grows with problems × hypotheses.
 
     Raises:
         InputError: neither samples nor a generator to draw them with.
     """
-    num_problems = problems.weight.shape[0]
-    if samples is not None:
-        samples = samples.reshape(num_problems, samples.shape[-2], sample_size)
-        return samples, samples_usable(samples, problems.weight > 0)
-    if generator is None:
-        raise InputError("expected samples= or a generator= to draw them with, got neither; pass torch.Generator()")
-    shape = (num_problems, options.num_hypotheses, sample_size)
-    noise = torch.rand(shape, generator=generator, device=problems.weight.device)
-    return draw_minimal_samples(noise, problems.weight)
+
+    def __init__(
+        self,
+        problems: Problems,
+        sample_size: int,
+        options: RansacOptions,
+        samples: Int[Tensor, "*B H size"] | None,
+        generator: torch.Generator | None,
+    ):
+        if samples is None and generator is None:
+            raise InputError("expected samples= or a generator= to draw them with, got neither; pass torch.Generator()")
+        self.problems, self.sample_size, self.generator = problems, sample_size, generator
+        num_problems = problems.weight.shape[0]
+        self.given = None if samples is None else samples.reshape(num_problems, samples.shape[-2], sample_size)
+        self.number = options.num_hypotheses if self.given is None else self.given.shape[1]
+        self.empty = num_problems == 0 or self.number == 0 or problems.weight.shape[1] < sample_size
+        """Whether there is nothing to solve."""
+
+    def of(self, part: slice) -> tuple[Int[Tensor, "p H size"], Bool[Tensor, "p H"]]:
+        """The samples of some problems, and whether each is usable. Drawn ones are new whenever they are asked for."""
+        weight = self.problems.weight[part]
+        if self.given is not None:
+            return self.given[part], samples_usable(self.given[part], weight > 0)
+        noise = torch.rand(
+            (weight.shape[0], self.number, self.sample_size), generator=self.generator, device=weight.device
+        )
+        return draw_minimal_samples(noise, weight)
 
 
 def ransac(
-    problems: Problems,
-    model: GeometricModel,
-    samples: Int[Tensor, "P H size"],
-    usable: Bool[Tensor, "P H"],
-    options: RansacOptions,
+    problems: Problems, model: GeometricModel, source: SampleSource, options: RansacOptions
 ) -> tuple[Float[Tensor, "P s"], Float[Tensor, "P N"]]:
     """The best state of each problem, and the gains of its inliers: all zero is a failure.
 
-    What a problem gets depends neither on the batch around it nor on the tile. There must be a problem, as many
-    matches as a sample has, and a sample.
+    What a problem gets depends neither on the batch around it nor on the tile, its samples being equal. The source must
+    not be empty.
     """
-    num_problems, num_hypotheses = usable.shape
     on_cpu = problems.data.device.type == "cpu"
     tile = options.tile or (4096 if on_cpu else 65536)
     pools = []
-    for part in slices(num_problems, max(1, tile // num_hypotheses)):
-        search = Search(problems[part], model, options, samples[part], usable[part], tile)
-        pools.append(search.stopped_early() if options.early_stop is not None else search.to_the_end())
+    # Samples are drawn for so many problems together that their values do not depend on the tile.
+    for drawn in slices(problems.weight.shape[0], _DRAWN_TOGETHER if on_cpu else 16 * _DRAWN_TOGETHER):
+        samples, usable = source.of(drawn)
+        for part in slices(usable.shape[0], max(1, tile // _LEAST_TILE)):
+            search = Search(problems[drawn][part], model, options, samples[part], usable[part], tile)
+            pools.append(search.stopped_early() if options.early_stop is not None else search.to_the_end())
     finalists, present = (torch.cat(tensors) for tensors in zip(*pools, strict=True))
     # The tensors over finalists and all matches are the largest beside the tiles.
     most = (2**20 if on_cpu else 2**26) // (problems.weight.shape[1] * options.num_finalists)
     settled = [
         settle(problems[part], model, options, finalists[part], present[part])
-        for part in slices(num_problems, max(1, most))
+        for part in slices(problems.weight.shape[0], max(1, most))
     ]
     return torch.cat([state for state, _ in settled]), torch.cat([gain for _, gain in settled])
 

@@ -15,7 +15,7 @@ from rfp.geometry.pose import essential_from_pose
 from rfp.records import Correspondences, InputError, RelativePose, map_tensors
 from rfp.robust.cheirality import choose_twins
 from rfp.robust.minimal_samples import draw_minimal_samples
-from rfp.robust.ransac import Problems, RansacOptions, given_or_drawn_samples, make_problems, ransac, spread
+from rfp.robust.ransac import Problems, RansacOptions, SampleSource, make_problems, ransac, spread
 from rfp.robust.refinement import refine_poses, sampson_jacobian
 from rfp.robust.scoring import MatchMonomials, match_monomials, msac_gains
 
@@ -61,11 +61,11 @@ def estimate_relative_pose(
     """
     model = EssentialModel()
     problems = make_problems(torch.cat((x1, x2), dim=-1), max_error, valid, weight)
-    samples, usable = given_or_drawn_samples(problems, model.sample_size, options, samples, generator)
-    if usable.numel() == 0 or problems.weight.shape[1] < model.sample_size:
+    source = SampleSource(problems, model.sample_size, options, samples, generator)
+    if source.empty:
         pose = _failure(problems)
     else:
-        pose = _pose(*ransac(problems, model, samples, usable, options), problems)
+        pose = _pose(*ransac(problems, model, source, options), problems)
     batch = x1.shape[:-2]
     return map_tensors(pose, lambda tensor: tensor.reshape((*batch, *tensor.shape[1:])))
 
@@ -101,7 +101,7 @@ def relative_pose_covariance(
     if sigma is None:
         variance = (counts * error.square()).sum(dim=1) / (counts.sum(dim=1) - 5).clamp_min(1)
     else:
-        variance = (error.new_full((), sigma) if isinstance(sigma, float) else sigma.double().reshape(-1)).square()
+        variance = (sigma.double().reshape(-1) if isinstance(sigma, Tensor) else error.new_full((), sigma)).square()
     information = (jacobian * counts[..., None]).transpose(1, 2) @ jacobian
     identity = torch.eye(5, dtype=information.dtype, device=information.device).expand_as(information)
     columns = [solve_symmetric(torch.cat((information, identity[..., k, None]), -1), damping=0.0) for k in range(5)]

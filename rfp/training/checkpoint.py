@@ -94,8 +94,8 @@ def load_checkpoint(folder: Path, *, run: dict[str, Any], network: nn.Module) ->
             f"{path}: checkpoint of another network ({len(found)} tensors, expected {len(expected)} of the same names "
             "and shapes); resume with the network that the run began with"
         )
-    for name, value in _flat(run).items():
-        began = _flat(state.run).get(name)
+    for name, value in flat_options(run).items():
+        began = flat_options(state.run).get(name)
         if began != value:
             raise InputError(
                 f"{path}: the run began with {name} {began}, now it is {value}; resume with the same, or start anew"
@@ -110,9 +110,9 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_options(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested options by their dotted names, so that a message can name the one that differs."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        flat |= flat_options(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat

@@ -186,7 +186,9 @@ def test_a_resumed_run_keeps_its_images_and_its_folder(session_pairs_folder, tmp
     assert train(session_pairs_folder, output, "--steps", "1") == 0
     capsys.readouterr()
     assert main(["train", "--resume", str(output), "--steps", "2", "--image-size", "128"]) == 2
-    says(capsys, "160 px", "128 px")
+    says(capsys, "image_size 160", "128")
+    assert main(["train", "--resume", str(output), "--steps", "2", "--learning-rate", "1e-3"]) == 2
+    says(capsys, "learning_rate", "0.001")
     assert main(["train", "--resume", str(output), "--output", str(tmp_path / "other")]) == 2
     says(capsys, "--output")
 

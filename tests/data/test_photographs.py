@@ -39,6 +39,15 @@ def test_crops_come_in_the_order_of_the_paths_each_photograph_with_its_own(folde
     torch.testing.assert_close(crops[3:, 2], torch.full((3, 64, 64), 100 / 255), atol=1e-3, rtol=0)
 
 
+def test_of_a_large_folder_photographs_are_read_evenly_up_to_the_limit(tmp_path):
+    for number in range(7):
+        write_ramp(tmp_path / f"{number}.png", 64, 64, blue=30 * number)
+    crops = load_photographs(tmp_path, size=64, limit=3, generator=_generator())
+    torch.testing.assert_close(crops[:, 2].mean((1, 2)) * 255, torch.tensor([0.0, 60.0, 120.0]), atol=0.5, rtol=0)
+    with pytest.raises(InputError, match="limit of at least 1"):
+        load_photographs(tmp_path, size=64, limit=0, generator=_generator())
+
+
 def test_at_scale_one_a_crop_shows_the_whole_shorter_side_and_keeps_the_proportions(folder):
     for crop, longer_by in zip(load_photographs(folder, size=64, generator=_generator()), (160 / 90, 200 / 120)):
         red_range = crop[0].max() - crop[0].min()
