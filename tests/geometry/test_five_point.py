@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rfp.geometry.five_point import five_point
+from tests.geometry import reference_five_point
 from tests.geometry.scenes import TwoViews, homogeneous, views_from_depths, views_of_a_box
 
 
@@ -56,6 +57,20 @@ def test_a_box_in_front_of_the_cameras_is_solved_exactly():
 
 def test_the_transposed_matrix_is_not_a_solution(wide_views):
     assert share_within(wide_views, 1e-3, transpose=True) < 0.01
+
+
+def test_solutions_are_those_of_a_plain_twin():
+    views = views_of_a_box(60, 5, 8)
+    E, valid = five_point(views.x1, views.x2)
+    missing = 0
+    for k in range(60):
+        ours = E[k][valid[k]].reshape(-1, 9)
+        twins = reference_five_point.five_point(views.x1[k].numpy(), views.x2[k].numpy())
+        theirs = torch.stack([torch.from_numpy(twin) for twin in twins]).reshape(-1, 9)
+        distance = torch.minimum(torch.cdist(ours, theirs), torch.cdist(ours, -theirs))
+        assert distance.amin(dim=1).max() < 1e-6, "each of ours is one of theirs"
+        missing += int((distance.amin(dim=0) > 1e-6).sum())
+    assert missing == 0
 
 
 def test_swapping_images_transposes_E():

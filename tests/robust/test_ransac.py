@@ -127,6 +127,13 @@ def test_fewer_than_five_slots_are_a_failure(count):
     assert_failed(pose)
 
 
+def test_a_hundred_thousand_matches_are_one_problem():
+    views, x1, x2, inlier = make_problems(1, 100_000, 21, inlier_ratio=0.5)
+    pose = estimate(x1, x2, make_samples(1, 100_000, 32, 21), options=RansacOptions(num_hypotheses=32))
+    assert pose_errors(pose, views).item() < 0.5
+    assert pose.inliers.sum() > 0.8 * inlier.sum()
+
+
 def test_fewer_than_five_valid_matches_are_a_failure_beside_a_success():
     _, x1, x2, _ = make_problems(2, 60)
     valid = torch.ones(2, 60, dtype=torch.bool)

@@ -1,5 +1,6 @@
 """Local optimisation: the Jacobian and convergence."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -87,3 +88,46 @@ def test_the_tangent_basis_is_orthonormal_everywhere():
     t = torch.cat((unit_vectors(100, torch.Generator().manual_seed(5)), poles))
     basis = torch.stack((*tangent_basis(t), t), dim=-1)
     torch.testing.assert_close(basis.mT @ basis, torch.eye(3).double().expand_as(basis), atol=1e-12, rtol=0)
+
+
+def numpy_step(R, t, x1, x2, scale):
+    """One damped Gauss–Newton step in plain NumPy: derivatives by differences, the system by LAPACK, axes by hand."""
+
+    def skew(v):
+        return np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
+
+    ray1, ray2 = (np.column_stack((x, np.ones(len(x)))) for x in (x1, x2))
+    axes = [axis.numpy() for axis in tangent_basis(torch.from_numpy(t))]
+
+    def moved(step):
+        angle = np.linalg.norm(step[:3])
+        K = skew(step[:3] / angle) if angle > 0 else np.zeros((3, 3))
+        half = 2 * np.arctan(angle / 2)  # the rotation of the quaternion (1, ω/2)
+        turn = np.eye(3) + np.sin(half) * K + (1 - np.cos(half)) * K @ K
+        direction = t + step[3] * axes[0] + step[4] * axes[1]
+        return turn @ R, direction / np.linalg.norm(direction)
+
+    def errors(step):
+        turned, direction = moved(step)
+        E = skew(direction) @ turned
+        line2, line1 = ray1 @ E.T, ray2 @ E
+        denominator = (line2[:, :2] ** 2).sum(1) + (line1[:, :2] ** 2).sum(1)
+        return (ray2 * line2).sum(1) / np.sqrt(denominator) / THRESHOLD
+
+    e, width = errors(np.zeros(5)), 1e-6
+    J = np.stack([(errors(width * d) - errors(-width * d)) / (2 * width) for d in np.eye(5)], axis=1)
+    weight = np.maximum(0, 1 - e**2 / scale**2) ** 2
+    normal = J.T @ (weight[:, None] * J)
+    return moved(-np.linalg.solve(normal + 1e-6 * np.diag(np.diag(normal)), J.T @ (weight * e)))
+
+
+def test_a_step_is_that_of_a_plain_twin():
+    views = views_of_a_box(5, 50, 0)
+    x1, x2, _ = contaminate(views.x1, views.x2, 1, inlier_ratio=0.8, noise=0.005, extent=0.4)
+    _, _, R, t = problem(n=5)
+    matches = match_monomials(x1, x2, torch.ones(5, 50, dtype=torch.float64), torch.full((5,), THRESHOLD).double())
+    stepped_R, stepped_t = refine_poses(R, t, matches, scales=(2.0,))
+    for k in range(5):
+        twin_R, twin_t = numpy_step(R[k, 0].numpy(), t[k, 0].numpy(), x1[k].numpy(), x2[k].numpy(), 2.0)
+        np.testing.assert_allclose(stepped_R[k, 0].numpy(), twin_R, atol=1e-6)
+        np.testing.assert_allclose(stepped_t[k, 0].numpy(), twin_t, atol=1e-6)
