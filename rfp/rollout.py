@@ -35,7 +35,7 @@ from rfp.records import (
     map_tensors,
 )
 from rfp.rewards import PoseErrorReward
-from rfp.robust.ransac import RansacOptions
+from rfp.robust.options import RansacOptions
 from rfp.robust.relative_pose import RelativePoseEstimator
 from rfp.stages import stage
 

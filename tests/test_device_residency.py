@@ -15,7 +15,7 @@ from rfp.policy.keypoints import KeypointOptions
 from rfp.policy.matches import MatchOptions
 from rfp.records import PosedPair, map_tensors
 from rfp.rewards import EpipolarReward, InlierReward, PoseErrorReward, ThresholdReward, compose
-from rfp.robust.ransac import RansacOptions
+from rfp.robust.options import RansacOptions
 from rfp.rollout import RolloutOptions, default_estimator, draw_noise, rollout_on_noise
 from rfp.training.options import TrainerOptions
 from rfp.training.trainer import Trainer, clip_gradients, reinforce

@@ -10,7 +10,7 @@ from rfp.policy.keypoints import KeypointOptions
 from rfp.policy.matches import MatchOptions
 from rfp.records import PosedPair, map_tensors
 from rfp.reinforce.surrogate import surrogate_loss
-from rfp.robust.ransac import RansacOptions
+from rfp.robust.options import RansacOptions
 from rfp.rollout import RolloutOptions, default_estimator, draw_noise, rollout, rollout_on_noise
 from tests.networks import TinyTestNetwork
 from tests.scenes import relative_pose, render_views

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-_ROOT_STEPS = 6  # with 4, one root in 1000 is not found to 1e-6
+from rfp.geometry.cubic_roots import outermost_root
 
 
 def common_points(conics: Float[Tensor, "6 2 T"]) -> tuple[Float[Tensor, "3 4 T"], Bool[Tensor, "4 T"]]:
@@ -50,7 +50,7 @@ def _degenerate_conic(conics: Tensor) -> tuple[Tensor, Tensor]:
     adjugate = _adjugate(conics)
     products = conics[:, None, :] * adjugate[:, :, None]  # (6, adjugate of, conic, T)
     traces = products[:3].sum(dim=0) + 2 * products[3:].sum(dim=0)
-    sigma = _outermost_root(traces[0, 0] / 3, traces[0, 1], traces[1, 0], traces[1, 1] / 3)
+    sigma = outermost_root(traces[0, 0] / 3, traces[0, 1], traces[1, 0], traces[1, 1] / 3)
     cosine = (sigma * sigma + 1).rsqrt()
     sine = sigma * cosine
     first, second = conics[:, 0], conics[:, 1]
@@ -66,35 +66,6 @@ def _adjugate(conic: Tensor) -> Tensor:
             *(xw * yw - xy * ww, xy * yw - xw * yy, xy * xw - yw * xx),
         )
     )
-
-
-def _outermost_root(constant: Tensor, linear: Tensor, quadratic: Tensor, cubic: Tensor) -> Tensor:
-    """The real root of cubics that is farthest from their inflection, by Newton steps from outside.
-
-    Between that root and infinity on its side a cubic is convex and monotone. A cubic coefficient that vanishes is
-    replaced by its rounding: the root is then far enough to stand for infinity.
-    """
-    largest = torch.stack((constant, linear, quadratic, cubic)).abs().amax(dim=0)
-    tiny = torch.finfo(cubic.dtype).tiny
-    least = (largest * torch.finfo(cubic.dtype).eps).clamp_min_(tiny)
-    cubic = torch.where(cubic.abs() > least, cubic, torch.copysign(least, cubic))
-    c, b, a = constant / cubic, linear / cubic, quadratic / cubic
-    shift = a / 3
-    p = b - a * shift  # of the depressed cubic t³ + p t + q
-    q = c - shift * (b - 2 * shift * shift)
-    size = q.abs()
-    # ∛q to a few per cent, by square roots alone: rounded the same wherever a sample stands.
-    fourth = size.sqrt().sqrt()
-    sixteenth = fourth.sqrt().sqrt()
-    root = fourth * sixteenth * sixteenth.sqrt().sqrt()
-    start = torch.where(p < 0, (-p).clamp_min(0).sqrt() + root, torch.minimum(root, size / p.clamp_min(tiny)))
-    sigma = -torch.copysign(start, q) - shift
-    twice_a = 2 * a
-    for _ in range(_ROOT_STEPS):
-        value = (((sigma + a) * sigma).add_(b) * sigma).add_(c)
-        slope = ((sigma * 3).add_(twice_a).mul_(sigma)).add_(b).add_(tiny)  # 0 / 0 at a triple root
-        sigma = torch.addcdiv(sigma, value, slope, value=-1)
-    return sigma
 
 
 def _null_vector(conic: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from rfp.geometry.absolute_pose import three_point_planes
 from rfp.records import AbsolutePose, map_tensors
-from rfp.robust.ransac import Problems, RansacOptions, SampleSource, make_problems, ransac, spread
+from rfp.robust.model import Problems, make_problems
+from rfp.robust.options import RansacOptions
+from rfp.robust.ransac import SampleSource, ransac, spread
 from rfp.robust.reprojection import (
     PointTables,
     orthonormalized,
@@ -24,13 +26,17 @@ _LEAST_INLIERS = 4
 _NUM_POINTS_OF_THE_SCALE = 64
 
 
+ABSOLUTE_POSE_OPTIONS = RansacOptions(num_hypotheses=1024, resample_rounds=0)
+"""What suits absolute poses: three points are solved in a microsecond or two, and a sample of three is often right."""
+
+
 @torch.no_grad()
 def estimate_absolute_pose(
     X: Float[Tensor, "*B N 3"],
     x: Float[Tensor, "*B N 2"],
     *,
     max_error: float | Float[Tensor, "*B"],
-    options: RansacOptions = RansacOptions(),  # noqa: B008 (frozen)
+    options: RansacOptions = ABSOLUTE_POSE_OPTIONS,
     valid: Bool[Tensor, "*B N"] | None = None,
     weight: Float[Tensor, "*B N"] | None = None,
     samples: Int[Tensor, "*B H 3"] | None = None,
@@ -51,6 +57,7 @@ def estimate_absolute_pose(
     false, R = I, t = 0 and no inliers. Not differentiable.
 
     Args:
+        options: ``ABSOLUTE_POSE_OPTIONS`` by default: more samples than for relative pose, and no second stage.
         max_error: reprojection error of an inlier, in normalised units: pixels over the focal length.
         valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
             Points that are not finite are no match either, nor those farther than a million times the usual distance.

@@ -11,8 +11,10 @@ from rfp.records import FundamentalMatrix, map_tensors
 from rfp.robust.dominant_plane import dominant_plane, epipoles_beside_plane
 from rfp.robust.fundamental_evidence import is_determined
 from rfp.robust.fundamental_refinement import refine_fundamental, retract
+from rfp.robust.model import Problems, make_problems
 from rfp.robust.normalization import normalize_problems, similarity
-from rfp.robust.ransac import Problems, RansacOptions, SampleSource, make_problems, ransac
+from rfp.robust.options import RansacOptions
+from rfp.robust.ransac import SampleSource, ransac
 from rfp.robust.scoring import MatchMonomials, match_monomials, msac_gains, scoring_subset, shaped_gains
 from rfp.robust.search import slices
 

@@ -14,8 +14,10 @@ from rfp.robust.homography_refinement import (
     transfer_gains,
     transfer_monomials,
 )
+from rfp.robust.model import Problems, make_problems
 from rfp.robust.normalization import normalize_problems, similarity
-from rfp.robust.ransac import Problems, RansacOptions, SampleSource, make_problems, ransac
+from rfp.robust.options import RansacOptions
+from rfp.robust.ransac import SampleSource, ransac
 
 HOMOGRAPHY_OPTIONS = RansacOptions(num_hypotheses=2048, resample_rounds=0, num_refined=2, refinement_iterations=4)
 """What suits homographies: four points are solved in a fraction of a microsecond, so samples are cheap. A wrong H has
@@ -38,10 +40,10 @@ def estimate_homography(
 ) -> Homography:
     """Homographies ``x2 ~ H x1`` of a batch of problems, each with its own samples.
 
-    Minimal samples of four distinct matches are solved (``rfp.four_point``), all candidates scored by MSAC on a subset
-    of the matches, the best of them on all, the best of those optimised locally. Only matches in front of the second
-    camera count, ``w > 0``. Points may be pixels or normalised: they are brought to the size of one inside. The
-    homography of a problem depends neither on the batch around it nor on the tile.
+    Minimal samples of four distinct matches are solved (``rfp.geometry.homography.four_point``), all candidates scored
+    by MSAC on a subset of the matches, the best of them on all, the best of those optimised locally. Only matches in
+    front of the second camera count, ``w > 0``. Points may be pixels or normalised: they are brought to the size of one
+    inside. The homography of a problem depends neither on the batch around it nor on the tile.
 
     A problem without a homography (fewer than four valid matches, inliers at one place or on a line in one of the
     images, mirror images) comes back with ``valid`` false, H = I / √3 and no inliers. Not differentiable.

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rfp.robust.ransac import Problems
+from rfp.robust.model import Problems
 
 
 def normalize_problems(problems: Problems) -> tuple[Problems, Float[Tensor, "P d"], Float[Tensor, "P"]]:

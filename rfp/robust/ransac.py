@@ -12,20 +12,9 @@ from torch import Tensor
 
 from rfp.records import InputError
 from rfp.robust.minimal_samples import draw_minimal_samples, samples_usable
-from rfp.robust.model import FARTHEST, GeometricModel, Problems, make_problems
+from rfp.robust.model import GeometricModel, Problems
 from rfp.robust.options import RansacOptions
 from rfp.robust.search import Search, settle, slices
-
-__all__ = [
-    "FARTHEST",
-    "GeometricModel",
-    "Problems",
-    "RansacOptions",
-    "SampleSource",
-    "make_problems",
-    "ransac",
-    "spread",
-]
 
 _DRAWN_TOGETHER = 32
 # Hypotheses a problem that are worth a tile of their own: with fewer problems at once tiles are longer.

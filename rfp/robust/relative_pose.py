@@ -15,7 +15,9 @@ from rfp.geometry.pose import essential_from_pose
 from rfp.records import Correspondences, InputError, RelativePose, map_tensors
 from rfp.robust.cheirality import choose_twins
 from rfp.robust.minimal_samples import draw_minimal_samples
-from rfp.robust.ransac import Problems, RansacOptions, SampleSource, make_problems, ransac, spread
+from rfp.robust.model import Problems, make_problems
+from rfp.robust.options import RansacOptions
+from rfp.robust.ransac import SampleSource, ransac, spread
 from rfp.robust.refinement import refine_poses, sampson_jacobian
 from rfp.robust.scoring import MatchMonomials, match_monomials, msac_gains
 

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# MKL sums in another order when a product has few rows; with so many it depends neither on the batch nor on the tile.
-_MIN_ROWS = 16
+# MKL sums in another order when a product has few rows, and rounds by the alignment of a row that is left over: with a
+# multiple of this it depends neither on the batch nor on the tile.
+_ROWS_TOGETHER = 16
 _HALF_QUANTILE = 0.5 * 3.8414588206941245  # χ² with one degree of freedom, 95 %
 
 
@@ -80,8 +81,8 @@ def denominator_form(A: Float[Tensor, "P 9 *C"], B: Float[Tensor, "P 9 *C"]) -> 
 def table_product(coefficients: Float[Tensor, "P k C"], table: Float[Tensor, "P k N"]) -> Float[Tensor, "P C N"]:
     """``coefficientsᵀ table`` for each problem, with the same rounding for every number of rows and problems."""
     rows = coefficients.shape[-1]
-    if rows < _MIN_ROWS:
-        coefficients = torch.nn.functional.pad(coefficients, (0, _MIN_ROWS - rows))
+    if rows % _ROWS_TOGETHER:
+        coefficients = torch.nn.functional.pad(coefficients, (0, -rows % _ROWS_TOGETHER))
     return torch.bmm(coefficients.transpose(1, 2), table)[:, :rows]
 
 

@@ -7,7 +7,7 @@ import torch
 from rfp.records import AbsolutePose
 from rfp.robust.absolute_pose import estimate_absolute_pose
 from rfp.robust.minimal_samples import draw_minimal_samples
-from rfp.robust.ransac import RansacOptions
+from rfp.robust.options import RansacOptions
 from tests.geometry.scenes import uniform
 from tests.geometry.single_views import SingleViews, views_of_depths
 

@@ -8,7 +8,7 @@ from rfp.geometry.epipolar import sampson_distance
 from rfp.records import FundamentalMatrix
 from rfp.robust.fundamental import estimate_fundamental
 from rfp.robust.minimal_samples import draw_minimal_samples
-from rfp.robust.ransac import RansacOptions
+from rfp.robust.options import RansacOptions
 from tests.geometry.scenes import TwoViews, contaminate, make_rotations, uniform, unit_vectors, views_of_a_box
 
 OPTIONS = RansacOptions(num_hypotheses=128)

@@ -7,7 +7,7 @@ import torch
 
 from rfp.records import AbsolutePose, InputError, map_tensors
 from rfp.robust.absolute_pose import AbsolutePoseModel, estimate_absolute_pose
-from rfp.robust.ransac import GeometricModel
+from rfp.robust.model import GeometricModel
 from tests.geometry.single_views import SingleViews, seen, views_of_depths
 from tests.robust.absolute_poses import (
     MAX_ERROR,

@@ -7,7 +7,7 @@ import torch
 
 from rfp.records import map_tensors
 from rfp.robust.absolute_pose import estimate_absolute_pose
-from rfp.robust.ransac import RansacOptions
+from rfp.robust.options import RansacOptions
 from tests.robust.absolute_poses import (
     MAX_ERROR,
     OPTIONS,

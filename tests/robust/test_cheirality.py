@@ -8,7 +8,7 @@ from rfp.geometry.essential import twisted_poses
 from rfp.geometry.pose import relative_pose_error
 from rfp.geometry.triangulation import in_front_of_both
 from rfp.robust.cheirality import choose_twins
-from rfp.robust.ransac import RansacOptions
+from rfp.robust.options import RansacOptions
 from rfp.robust.relative_pose import estimate_relative_pose
 from rfp.robust.scoring import match_monomials, msac_gains
 from tests.geometry.scenes import (

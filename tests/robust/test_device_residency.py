@@ -7,7 +7,7 @@ from rfp.geometry.epipolar import sampson_distance, symmetric_epipolar_distance
 from rfp.geometry.essential import decompose_essential
 from rfp.geometry.pose import relative_pose_error
 from rfp.records import Correspondences
-from rfp.robust.ransac import RansacOptions
+from rfp.robust.options import RansacOptions
 from rfp.robust.relative_pose import RelativePoseEstimator, estimate_relative_pose
 from tests.sync_deny_list import HostVisitError, no_host_visits
 

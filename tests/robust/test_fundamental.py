@@ -9,7 +9,7 @@ from rfp.geometry.epipolar import sampson_distance
 from rfp.records import InputError, map_tensors
 from rfp.robust.fundamental import FundamentalModel, estimate_fundamental
 from rfp.robust.model import GeometricModel
-from rfp.robust.ransac import RansacOptions
+from rfp.robust.options import RansacOptions
 from tests.geometry.scenes import views_of_a_box
 from tests.robust.fundamental_problems import (
     MAX_ERROR_PX,

@@ -8,7 +8,7 @@ import torch
 from rfp.geometry.epipolar import sampson_distance
 from rfp.records import map_tensors
 from rfp.robust.fundamental import estimate_fundamental
-from rfp.robust.ransac import RansacOptions
+from rfp.robust.options import RansacOptions
 from tests.robust.fundamental_problems import (
     MAX_ERROR_PX,
     OPTIONS,

@@ -7,7 +7,7 @@ import torch
 
 from rfp.records import Homography, InputError, map_tensors
 from rfp.robust.homography import HomographyModel, estimate_homography
-from rfp.robust.ransac import GeometricModel
+from rfp.robust.model import GeometricModel
 from tests.geometry.planes import PlaneViews, at_unit_norm, transfer
 from tests.robust.homography_problems import (
     MAX_ERROR,

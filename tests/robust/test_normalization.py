@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from rfp.robust.model import make_problems
 from rfp.robust.normalization import normalize_problems, similarity
-from rfp.robust.ransac import make_problems
 from tests.sync_deny_list import no_host_visits
 
 

@@ -9,7 +9,7 @@ from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import essential_from_pose, relative_pose_error
 from rfp.records import Correspondences, InputError, RelativePose, map_tensors
 from rfp.robust.minimal_samples import draw_minimal_samples
-from rfp.robust.ransac import RansacOptions
+from rfp.robust.options import RansacOptions
 from rfp.robust.relative_pose import RelativePoseEstimator, estimate_relative_pose
 from tests.geometry.scenes import contaminate, views_of_a_box
 

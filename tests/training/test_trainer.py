@@ -17,7 +17,7 @@ from rfp.policy.keypoints import KeypointOptions
 from rfp.policy.matches import MatchOptions
 from rfp.records import InputError
 from rfp.rewards import EpipolarReward
-from rfp.robust.ransac import RansacOptions
+from rfp.robust.options import RansacOptions
 from rfp.rollout import RolloutOptions, rollout
 from rfp.training import JudgeOptions, Trainer, TrainerOptions
 from rfp.training import trainer as trainer_module
