@@ -15,7 +15,7 @@ matches, 3 x 3 draws, the same network (aliked-t16, 320 px) and the same thresho
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,9 @@ from rfp.training.checkpoint import write_json
 SETS = ("sceaux_castle", "lund_door", "ngp_fox")
 NUM_KEYPOINTS, DRAWS = 600, 3
 OURS = {
-    "ours": rfp.RansacOptions(num_hypotheses=256),  # the default of training
-    "ours, lean": rfp.RansacOptions(
-        num_hypotheses=128, solver_dtype="float32", num_finalists=16, num_refined=4, refinement_iterations=5
+    "ours": RolloutOptions().ransac,
+    "ours, lean": replace(
+        RolloutOptions().ransac, resample_rounds=1, num_finalists=16, num_refined=4, refinement_iterations=5
     ),
 }
 

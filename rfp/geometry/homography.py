@@ -63,10 +63,18 @@ def four_point_planes(
     H[:, 2] -= H[:, 0] * origin[0, 0] + H[:, 1] * origin[0, 1]
     H[:2].addcmul_(H[2], origin[1][:, None])
     H = H.flatten(0, 1)
-    norm = H.square().sum(dim=0).sqrt()
+    norm = _squared_norm(H).sqrt()
     valid = seen & torch.isfinite(norm) & (norm > 0)
     H /= torch.where(valid, norm, torch.ones_like(norm)).copysign_(areas[1].sum(dim=0))
     return torch.where(valid, H, torch.zeros_like(H)), valid
+
+
+def _squared_norm(planes: Tensor) -> Tensor:
+    """Sums of squares, one plane after the other: ``sum`` rounds nine of them by where a column stands."""
+    total = planes[0] * planes[0]
+    for plane in planes[1:]:
+        total = torch.addcmul(total, plane, plane)
+    return total
 
 
 def _areas(corners: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:

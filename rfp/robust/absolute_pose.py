@@ -46,8 +46,8 @@ def estimate_absolute_pose(
 
     Minimal samples of three distinct matches are solved (``rfp.geometry.absolute_pose``), all candidates scored by MSAC
     on the reprojection error of a subset of the matches, the best of them on all, the best of those optimised locally.
-    Only points in front of the camera count. The pose of a problem depends neither on the batch around it nor on the
-    tile.
+    Only points in front of the camera count. With ``samples`` given, the pose of a problem depends neither on the batch
+    around it nor, ties apart, on the tile.
 
     The points are moved to their median and scaled for the work, which is done in the dtype of x; the result has the
     wider one of X and x. World coordinates far from the origin keep their precision if X is float64, even with x in

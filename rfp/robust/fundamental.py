@@ -40,8 +40,8 @@ def estimate_fundamental(
     Minimal samples of seven distinct matches are solved (``seven_point``), all candidates scored by MSAC on a subset of
     the matches, the best of them on all, the best of those optimised locally. Then the plane that holds most inliers of
     the best is found and epipoles from pairs of matches beside it compete with it, because a plane fits any epipole
-    (DEGENSAC); at low inlier ratios this finds many an F that RANSAC missed. The F of a problem depends neither on the
-    batch around it nor on the tile.
+    (DEGENSAC); at low inlier ratios this finds many an F that RANSAC missed. With ``samples`` given, the F of a problem
+    depends neither on the batch around it nor, ties apart, on the tile.
 
     What the matches do not determine is rejected: ``valid`` is false, F = 0 and there are no inliers where the inliers
     are no more than chance gives, or those beside their dominant plane are no more (a camera that only turns gives a

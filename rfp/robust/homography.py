@@ -43,7 +43,8 @@ def estimate_homography(
     Minimal samples of four distinct matches are solved (``rfp.geometry.homography.four_point``), all candidates scored
     by MSAC on a subset of the matches, the best of them on all, the best of those optimised locally. Only matches in
     front of the second camera count, ``w > 0``. Points may be pixels or normalised: they are brought to the size of one
-    inside. The homography of a problem depends neither on the batch around it nor on the tile.
+    inside. With ``samples`` given, the homography of a problem depends neither on the batch around it nor, ties apart,
+    on the tile.
 
     A problem without a homography (fewer than four valid matches, inliers at one place or on a line in one of the
     images, mirror images) comes back with ``valid`` false, H = I / √3 and no inliers. Not differentiable.

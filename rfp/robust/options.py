@@ -60,10 +60,13 @@ class RansacOptions:
         448
 
         Raises:
-            InputError: a ratio or a confidence that is not between 0 and 1.
+            InputError: a ratio below 0.01, or a ratio or a confidence that is not between 0 and 1.
         """
-        if not (0.0 < inlier_ratio < 1.0 and 0.0 < confidence < 1.0):
-            raise InputError(f"expected inlier_ratio and confidence between 0 and 1, got {inlier_ratio}, {confidence}")
+        if not (0.01 <= inlier_ratio < 1.0 and 0.0 < confidence < 1.0):
+            raise InputError(
+                "expected inlier_ratio between 0.01 and 1 and confidence between 0 and 1, got "
+                f"{inlier_ratio} and {confidence}"
+            )
         number = math.ceil(math.log1p(-confidence) / math.log1p(-(inlier_ratio**sample_size)))
         return cls(**{"num_hypotheses": number, "resample_rounds": 0, **changes})
 
@@ -85,6 +88,8 @@ class RansacOptions:
                 f"expected num_preselected of at least num_finalists and num_resampled, got {self.num_preselected} for "
                 f"{self.num_finalists} and {self.num_resampled}; raise it or lower these"
             )
+        if self.solver_dtype not in ("float64", "float32"):
+            raise InputError(f"expected a solver_dtype of float64 or float32, got {self.solver_dtype!r}")
         if self.score not in ("msac", "likelihood"):
             raise InputError(f"expected a score of msac or likelihood, got {self.score!r}")
         if self.early_stop is not None and not 0.0 < self.early_stop < 1.0:

@@ -91,11 +91,11 @@ def sampson_jacobian(
     turned = [_cross(t, _cross(axes[axis].expand_as(t), R)) for axis in range(3)]
     moved = [_cross(direction, R) for direction in tangent_basis(t)]
     E_and_derivatives = torch.stack((E, *turned, *moved), dim=2).flatten(-2)  # (P, L, 6, 9)
-    problems, candidates = R.shape[:2]
+    candidates = R.shape[1]
     rows = E_and_derivatives.permute(0, 3, 1, 2)  # (P, 9, L, 6)
     form = denominator_form(rows[..., :1].expand_as(rows), rows)
-    numerator = table_product(rows.flatten(2), matches.epipolar).reshape(problems, candidates, 6, -1)
-    denominator = table_product(form.flatten(2), matches.denominator).reshape(problems, candidates, 6, -1)
+    numerator = table_product(rows.flatten(2), matches.epipolar).unflatten(1, (candidates, 6))
+    denominator = table_product(form.flatten(2), matches.denominator).unflatten(1, (candidates, 6))
     inverse = denominator[:, :, 0].clamp_min(torch.finfo(R.dtype).tiny).rsqrt()
     error = numerator[:, :, 0] * inverse
     # d(n q^-½) = q^-½ (dn - ½ n q^-1 dq), with dq = 2 form(E, dE)

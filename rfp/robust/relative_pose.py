@@ -39,9 +39,9 @@ def estimate_relative_pose(
     Minimal samples of five distinct matches are solved (``rfp.five_point``), all candidates scored by MSAC on a subset
     of the matches, the best of them on all, the best of those optimised locally. Where all matches are scored, only
     those in front of both cameras count, in the one of the four poses of an essential matrix that has most of them.
-    The pose of a problem depends neither on the batch around it nor on the tile.
+    With ``samples`` given, the pose of a problem depends neither on the batch around it nor, ties apart, on the tile.
 
-    A problem without a pose (fewer than five valid matches, all at one place, no consistent model, fewer than five
+    A problem without a pose (fewer than six valid matches, all at one place, no consistent model, fewer than six
     inliers that move by more than three thresholds beside the rotation) comes back with ``valid`` false, R = I,
     t = (0, 0, 1), E = 0 and no inliers. Not differentiable.
 
@@ -85,8 +85,8 @@ def relative_pose_covariance(
 
     The five parameters are those of a refinement step: a rotation vector in radians that turns the second camera (from
     the left), and the direction of t along the two axes of ``tangent_basis(t)``. It tells how far noise of the inliers
-    moves the optimum, and nothing about a wrong model. Zero where the pose is not valid. (R. Hartley and A. Zisserman,
-    Multiple View Geometry, 2004, result 5.10.)
+    moves the optimum, and nothing about a wrong model. Zero where it is not defined: no valid pose, or inliers that
+    leave a direction open. (R. Hartley and A. Zisserman, Multiple View Geometry, 2004, result 5.10.)
 
     Args:
         sigma: standard deviation of the coordinates in normalised units; by default that of the inliers' Sampson
@@ -110,7 +110,7 @@ def relative_pose_covariance(
     covariance = variance[..., None, None] * torch.stack(columns, dim=-1)
     usable = pose.valid.reshape(-1) & torch.isfinite(covariance).flatten(1).all(dim=1)
     covariance = torch.where(usable[:, None, None], covariance, torch.zeros_like(covariance))
-    return covariance.to(x1.dtype).reshape(*batch, 5, 5)
+    return covariance.to(pose.R.dtype).reshape(*batch, 5, 5)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ def _pose(state: Tensor, gain: Tensor, problems: Problems) -> RelativePose:
     inliers = gain > 0
     points = problems.data
     wide = torch.minimum(spread(points[..., :2], inliers), spread(points[..., 2:], inliers)) > 4 * problems.max_error
-    moving = (inliers & _moves(R, problems)).sum(dim=1) >= 5
+    # Five matches fit up to ten matrices exactly: it takes a sixth to tell them apart.
+    moving = (inliers & _moves(R, problems)).sum(dim=1) >= 6
     valid = moving & wide & torch.isfinite(state).all(dim=1)
     failure = _failure(problems)
     return RelativePose(
@@ -231,6 +232,11 @@ class RelativePoseEstimator:
         With common random numbers the batch is (B, S, T): pairs, draws of key points, draws of matches.
         """
         if self.common_random_numbers:
+            if noise.dim() != 5:
+                raise InputError(
+                    f"common random numbers expected a batch (pairs, draws, draws), got {tuple(noise.shape[:-2])}; "
+                    "give three dimensions or leave the option off"
+                )
             noise = noise[..., :1, :1, :, :].expand_as(noise)
         weight = correspondences.weight.where(correspondences.valid, 0)
         samples, _ = draw_minimal_samples(noise, weight)

@@ -75,10 +75,15 @@ class Search:
         """
         best, score = self.best_of_pool(1)
         inlier = (self.model.gains(best, self.tables())[:, 0] > 0) & (score >= 0)
-        weight = self.problems.weight
-        ratio = torch.where(inlier, weight, 0).sum(dim=1) / weight.sum(dim=1).clamp_min(torch.finfo(weight.dtype).tiny)
+        weight = self.problems.weight.double()
+        right = torch.where(inlier, weight, 0)
+        # Without replacement, and at worst the heaviest inliers come first: each leaves less of both sums.
+        heaviest = right.topk(self.model.sample_size, dim=1).values
+        gone = heaviest.cumsum(dim=1) - heaviest
+        left, of = right.sum(dim=1, keepdim=True) - gone, weight.sum(dim=1, keepdim=True) - gone
+        share = (left.clamp_min(0) / of.clamp_min(torch.finfo(of.dtype).tiny)).clamp_max(1).prod(dim=1)
         assert self.options.early_stop is not None
-        return drawn * torch.log1p(-(ratio.double() ** self.model.sample_size)) < math.log1p(-self.options.early_stop)
+        return drawn * torch.log1p(-share) < math.log1p(-self.options.early_stop)
 
     def of(self, index: Any) -> "Search":
         """The search for some of the problems, as far as it has come."""

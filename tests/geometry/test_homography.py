@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rfp.geometry.homography import four_point, homography_dlt
+from rfp.geometry.homography import four_point, four_point_planes, homography_dlt
 from tests.geometry.planes import PlaneViews, at_unit_norm, in_pixels, transfer, views_of_planes
 from tests.sync_deny_list import no_host_visits
 
@@ -182,3 +182,12 @@ def test_the_solver_runs_on_meta_without_a_denied_operation():
         H, valid = four_point(points[0], points[1])
     assert H.shape == (2, 3, 3, 3)
     assert valid.shape == (2, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_sample_is_solved_to_the_same_bits_wherever_it_stands(dtype):
+    x1, x2 = torch.rand(2, 4, 2, 2003, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    H, _ = four_point_planes(x1, x2)
+    for part in (slice(0, 7), slice(1000, 1013), slice(1990, 2003)):
+        alone, _ = four_point_planes(x1[..., part].contiguous(), x2[..., part].contiguous())
+        assert torch.equal(alone, H[:, part])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rfp.geometry.pose import relative_pose_error
-from rfp.records import Correspondences, RelativePose
+from rfp.records import Correspondences, InputError, RelativePose, map_tensors
 from rfp.robust.options import RansacOptions
 from rfp.robust.refinement import tangent_basis
 from rfp.robust.relative_pose import RelativePoseEstimator, estimate_relative_pose, relative_pose_covariance
@@ -44,6 +44,21 @@ def test_a_pose_that_failed_has_no_covariance():
     pose = estimate_relative_pose(x, x, max_error=0.01, options=OPTIONS, generator=torch.Generator())
     assert not relative_pose_covariance(pose, x, x).any()
     assert relative_pose_covariance(pose, x, x).shape == (2, 5, 5)
+
+
+def test_covariances_of_no_poses_at_all():
+    x = torch.zeros(0, 6, 2)
+    pose = estimate_relative_pose(x, x, max_error=0.01, options=OPTIONS, generator=torch.Generator())
+    assert relative_pose_covariance(pose, x, x).shape == (0, 5, 5)
+
+
+@pytest.mark.parametrize("count", [5, 6, 12])
+def test_five_matches_fit_too_many_poses_to_tell_one(count):
+    views = views_of_a_box(20, count, 11)
+    pose = estimate_relative_pose(
+        views.x1, views.x2, max_error=1 / 500, options=OPTIONS, generator=torch.Generator().manual_seed(0)
+    )
+    assert pose.valid.all() if count > 5 else not pose.valid.any()
 
 
 @pytest.mark.parametrize("noise", [0.0, NOISE, 2 * NOISE])
@@ -96,3 +111,11 @@ def test_common_random_numbers_give_equal_draws_equal_poses():
     assert torch.equal(common.R, common.R[:, :1, :1].expand_as(common.R))
     assert not torch.equal(apart.R, apart.R[:, :1, :1].expand_as(apart.R))
     torch.testing.assert_close(common.R[:, 0, 0], apart.R[:, 0, 0], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("draws", [(), (3,), (2, 3)])
+def test_common_random_numbers_want_pairs_and_draws(draws):
+    matches = map_tensors(correspondences(3), lambda tensor: tensor[(0,) * (3 - len(draws))])
+    estimator = RelativePoseEstimator(6 * NOISE, OPTIONS, common_random_numbers=True)
+    with pytest.raises(InputError, match="pairs, draws, draws"):
+        estimator(matches, torch.rand(*draws, *estimator.noise_shape))

@@ -94,6 +94,20 @@ def test_an_early_stop_saves_work_and_keeps_the_accuracy(inlier_ratio, monkeypat
     assert (errors[1] < 10).sum() >= (errors[0] < 10).sum() - 1
 
 
+def test_a_heavy_match_does_not_make_a_model_certain():
+    views, x1, x2, inlier = make_problems(30, 200, 10, inlier_ratio=0.3)
+    heavy = torch.where(torch.arange(200) == inlier.int().argmax(dim=1, keepdim=True), 400.0, 1.0)
+    samples = make_samples(30, 200, 256, 10, weight=heavy)
+    options = RansacOptions(num_hypotheses=256)
+    stopping = dataclasses.replace(options, early_stop=0.999)
+    right = [
+        (pose_errors(estimate(x1, x2, samples, weight=heavy, options=chosen), views) < 10).sum()
+        for chosen in (options, stopping)
+    ]
+    assert right[0] >= 27
+    assert right[1] >= right[0] - 1
+
+
 def test_without_certainty_nothing_stops_and_no_bit_changes():
     _, x1, x2, _ = make_problems(8, 150, 7)
     samples = make_samples(8, 150, 100, 7)
@@ -118,8 +132,9 @@ def test_the_number_of_hypotheses_follows_from_the_confidence():
     assert (1 - 0.5**5) ** options.num_hypotheses < 0.05 < (1 - 0.5**5) ** (options.num_hypotheses - 1)
     assert options.num_refined == 4
     assert options.resample_rounds == 0
-    with pytest.raises(InputError, match="between 0 and 1"):
-        RansacOptions.for_inlier_ratio(1.0)
+    for ratio in (1.0, 1e-80):
+        with pytest.raises(InputError, match=r"between 0\.01 and 1"):
+            RansacOptions.for_inlier_ratio(ratio)
 
 
 def test_more_finalists_than_preselected_are_refused():
