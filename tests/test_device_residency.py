@@ -22,7 +22,8 @@ from rfp.training.trainer import Trainer, clip_gradients, reinforce
 from tests.sync_deny_list import HostVisitError, no_host_visits
 
 SMALL = RolloutOptions(
-    keypoints=KeypointOptions(num_keypoints=32, max_candidates=256), ransac=RansacOptions(num_hypotheses=16)
+    keypoints=KeypointOptions(num_keypoints=32, max_candidates=256),
+    ransac=RansacOptions(num_hypotheses=16, resample_rounds=1, resamples=4),
 )
 EVERY_REWARD = compose(
     [(1.0, PoseErrorReward()), (1.0, ThresholdReward()), (1.0, InlierReward()), (1.0, EpipolarReward())]

@@ -20,7 +20,7 @@ OPTIONS = RolloutOptions(
     matches=MatchOptions(temperature=0.1),
     num_keypoint_draws=2,
     num_match_draws=2,
-    ransac=RansacOptions(num_hypotheses=64),
+    ransac=RansacOptions(num_hypotheses=64, resample_rounds=1, resamples=4),
 )
 
 
@@ -187,7 +187,7 @@ def test_impossible_options_are_refused(wrong):
 
 
 def test_paper_mode_draws_600_pixels_with_replacement_and_half_of_the_mutual_matches(pairs):
-    options = RolloutOptions.paper(ransac=RansacOptions(num_hypotheses=64))
+    options = RolloutOptions.paper(ransac=RansacOptions(num_hypotheses=64, resample_rounds=1, resamples=4))
     rolled = rollout(TinyTestNetwork(), pairs[:1], options=options, generator=generator())
     assert (rolled.keypoints1.count.sum(-1) == 600).all()
     assert (rolled.matches.count.sum(-1) == (rolled.matches.num_candidates / 2).ceil()[..., None]).all()

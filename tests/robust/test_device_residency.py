@@ -22,7 +22,7 @@ def test_the_estimator_runs_on_meta_without_a_denied_operation():
     points = [meta(*batch, slots, 2) for _ in range(4)]
     valid = torch.empty(*batch, slots, device="meta", dtype=torch.bool)
     correspondences = Correspondences(*points, weight=meta(*batch, slots), valid=valid, K1=K, K2=K)
-    estimator = RelativePoseEstimator(1.0, RansacOptions(num_hypotheses=32))
+    estimator = RelativePoseEstimator(1.0, RansacOptions(num_hypotheses=32, resample_rounds=1))
     with no_host_visits():
         pose = estimator(correspondences, meta(*batch, *estimator.noise_shape))
     assert pose.R.device.type == "meta"
@@ -36,7 +36,7 @@ def test_drawing_samples_with_a_generator_stays_on_meta():
             meta(2, 30, 2),
             meta(2, 30, 2),
             max_error=0.01,
-            options=RansacOptions(num_hypotheses=8),
+            options=RansacOptions(num_hypotheses=8, resample_rounds=1),
             generator=torch.Generator(),
         )
     assert pose.t.shape == (2, 3)

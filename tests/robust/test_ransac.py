@@ -270,9 +270,11 @@ def test_permuting_problems_permutes_results():
 @pytest.mark.parametrize("tile", [1, 7, 64, 100, 5000])
 def test_the_tile_changes_no_bit(tile):
     _, x1, x2, _ = make_problems(3, 80, 8)
-    samples = make_samples(3, 80)
+    samples = make_samples(3, 80, 24)
+    options = dataclasses.replace(OPTIONS, resample_rounds=1, num_resampled=2, resamples=4)
     assert_same_bits(
-        estimate(x1, x2, samples), estimate(x1, x2, samples, options=dataclasses.replace(OPTIONS, tile=tile))
+        estimate(x1, x2, samples, options=options),
+        estimate(x1, x2, samples, options=dataclasses.replace(options, tile=tile)),
     )
 
 

@@ -40,7 +40,7 @@ OPTIONS = TrainerOptions(
         matches=MatchOptions(temperature=0.1),
         num_keypoint_draws=2,
         num_match_draws=2,
-        ransac=RansacOptions(num_hypotheses=32),
+        ransac=RansacOptions(num_hypotheses=32, resample_rounds=1, resamples=4),
     ),
     judge=JudgeOptions(num_keypoints=64),
 )
@@ -340,7 +340,7 @@ def test_accumulated_batches_give_the_mean_gradient(pairs, monkeypatch):
         trainer.gradient_step(batches, torch.optim.SGD(trainer.parameters, lr=0.0), torch.Generator())
         gradients.append([parameter.grad for parameter in trainer.parameters])
     for one, two in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, two)
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
         assert one.abs().max() > 0 or one.numel() == 1
 
 
