@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rfp.geometry.conics import common_points, inner_product, orthogonal_pair
+from rfp.geometry.samples import samples_last
 
 _POLISHING_STEPS = 1  # without: 3 times as many poses lost in float32; a second one changes nothing
 _FLAT = 1e-10
@@ -48,8 +49,8 @@ def three_point(
     (torch.Size([5, 4, 3, 3]), torch.Size([5, 4, 3]), torch.Size([5, 4]))
     """
     batch = X.shape[:-2]
-    points = X.reshape(-1, 3, 3).permute(1, 2, 0).to(solver_dtype).contiguous()
-    image = x.reshape(-1, 3, 2).permute(1, 2, 0).to(solver_dtype).contiguous()
+    points = samples_last(X, solver_dtype)
+    image = samples_last(x, solver_dtype)
     pose, valid = three_point_planes(points, image)
     pose = pose.permute(2, 1, 0).to(X.dtype)
     R, t = pose[..., :9].unflatten(-1, (3, 3)), pose[..., 9:]

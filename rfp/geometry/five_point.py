@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rfp.geometry.householder import DEGENERATE, null_space, reflector
 from rfp.geometry.polynomial_roots import real_roots
+from rfp.geometry.samples import samples_last
 
 # Monomials of x, y, z of degree ≤ 3 as exponents. The first ten are eliminated; the last six of them are those of
 # Nistér's table after his Gauss-Jordan elimination, rows e to j.
@@ -48,8 +49,8 @@ def five_point(
     (torch.Size([4, 10, 3, 3]), torch.Size([4, 10]))
     """
     batch = x1.shape[:-2]
-    first = x1.reshape(-1, 5, 2).permute(1, 2, 0).to(solver_dtype).contiguous()
-    second = x2.reshape(-1, 5, 2).permute(1, 2, 0).to(solver_dtype).contiguous()
+    first = samples_last(x1, solver_dtype)
+    second = samples_last(x2, solver_dtype)
     E, valid = five_point_planes(first, second)
     E = E.permute(2, 1, 0).to(x1.dtype)
     return E.reshape(*batch, 10, 3, 3), valid.permute(1, 0).reshape(*batch, 10)

@@ -6,14 +6,14 @@ R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition; HZ below. ``x2
 The minimal solver computes in structures of arrays with the T samples **last**, see ``five_point``.
 """
 
-import math
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rfp.geometry.direct_linear import is_only_null_vector, normalized_matches
 from rfp.geometry.householder import DEGENERATE
 from rfp.geometry.linear_systems import smallest_eigenvector
+from rfp.geometry.samples import samples_last
 
 
 def four_point(
@@ -42,8 +42,8 @@ def four_point(
             [0., 0., 1.]]), tensor(True))
     """
     batch = x1.shape[:-2]
-    first = x1.reshape(-1, 4, 2).permute(1, 2, 0).to(solver_dtype).contiguous()
-    second = x2.reshape(-1, 4, 2).permute(1, 2, 0).to(solver_dtype).contiguous()
+    first = samples_last(x1, solver_dtype)
+    second = samples_last(x2, solver_dtype)
     H, valid = four_point_planes(first, second)
     return H.permute(1, 0).to(x1.dtype).reshape(*batch, 3, 3), valid.reshape(batch)
 
@@ -130,13 +130,8 @@ def homography_dlt(
     >>> bool(valid.all()), torch.allclose(H[:, 0, 0] / H[:, 2, 2], torch.full((5,), 2.0))
     (True, True)
     """
-    batch, count = x1.shape[:-2], x1.shape[-2]
-    points = torch.stack((x1, x2)).reshape(2, math.prod(batch), count, 2).double()
-    weights = torch.ones_like(points[0, ..., 0]) if weight is None else weight.reshape(points.shape[1:3]).double()
-    usable = torch.isfinite(points).all(dim=-1).all(dim=0) & torch.isfinite(weights) & (weights > 0)
-    points = torch.where(usable[..., None], points, torch.zeros_like(points))
-    weights = torch.where(usable, weights, torch.zeros_like(weights))
-    points, centroid, scale = _normalized(points, weights)
+    batch = x1.shape[:-2]
+    points, centroid, scale, weights = normalized_matches(x1, x2, weight)
     normal = _normal_matrix(points[0], points[1], weights)
     h = smallest_eigenvector(normal)
     valid = _determined(normal.detach(), h.detach())
@@ -145,17 +140,6 @@ def homography_dlt(
     H = H / torch.copysign(H.square().sum(dim=(-2, -1)).sqrt(), h[:, 8])[:, None, None]
     H = torch.where(valid[:, None, None], H, torch.zeros_like(H))
     return H.to(x1.dtype).reshape(*batch, 3, 3), valid.reshape(batch)
-
-
-def _normalized(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points (2, P, N, 2) about their weighted centroids (2, P, 2), divided by their scales (2, P)."""
-    total = weights.sum(dim=-1)
-    share = (weights / torch.where(total > 0, total, torch.ones_like(total))[:, None])[..., None]
-    centroid = (points * share).sum(dim=-2)
-    centred = points - centroid[..., None, :]
-    variance = (centred.square() * share).sum(dim=(-2, -1)) / 2
-    scale = torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()
-    return centred / scale[..., None, None], centroid, scale
 
 
 def _normal_matrix(x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
@@ -173,12 +157,9 @@ def _normal_matrix(x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
 
 def _determined(normal: Tensor, h: Tensor) -> Tensor:
     """Whether the null vector of the normal matrix is the only one, and a regular matrix."""
-    trace = normal.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
-    second = smallest_eigenvector(normal + trace[:, None, None] * h[:, :, None] * h[:, None])
-    eigenvalue = (second[:, :, None] * normal * second[:, None]).sum(dim=(-2, -1))
     row1, row2, row3 = h.unflatten(-1, (3, 3)).unbind(-2)
     determinant = (torch.linalg.cross(row1, row2, dim=-1) * row3).sum(dim=-1)
-    return (eigenvalue > DEGENERATE * trace) & (determinant.abs() > DEGENERATE)
+    return is_only_null_vector(normal, h) & (determinant.abs() > DEGENERATE)
 
 
 def _denormalized(H: Tensor, centroid: Tensor, scale: Tensor) -> Tensor:

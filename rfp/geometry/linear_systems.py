@@ -34,6 +34,12 @@ def solve_symmetric(system: Float[Tensor, "*B n columns"], damping: float = 1e-6
     return solution
 
 
+def product(A: Float[Tensor, "*B 3 3"], B: Float[Tensor, "*B 3 n"]) -> Float[Tensor, "*B 3 n"]:
+    """``A @ B`` by columns of A: the same rounding wherever a problem stands in the batch."""
+    columns = [A[..., k, None] * B[..., None, k, :] for k in range(3)]
+    return columns[0] + (columns[1] + columns[2])
+
+
 def smallest_eigenvector(matrix: Float[Tensor, "*B n n"], *, squarings: int = 7) -> Float[Tensor, "*B n"]:
     """Unit eigenvectors to the smallest eigenvalues of symmetric positive semi-definite matrices.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from rfp.geometry.cubic_roots import cubic_roots
 from rfp.geometry.five_point import epipolar_rows
 from rfp.geometry.householder import null_space
+from rfp.geometry.samples import samples_last
 
 # Six points of a plane leave a pencil of singular matrices alone, whose cubic vanishes: rounding leaves 1e-12 of it in
 # float64, and general samples have 1e-5 and more.
@@ -41,8 +42,8 @@ def seven_point(
     (torch.Size([4, 3, 3, 3]), torch.Size([4, 3]))
     """
     batch = x1.shape[:-2]
-    first = x1.reshape(-1, 7, 2).permute(1, 2, 0).to(solver_dtype).contiguous()
-    second = x2.reshape(-1, 7, 2).permute(1, 2, 0).to(solver_dtype).contiguous()
+    first = samples_last(x1, solver_dtype)
+    second = samples_last(x2, solver_dtype)
     F, valid = seven_point_planes(first, second)
     F = F.permute(2, 1, 0).to(x1.dtype)
     return F.reshape(*batch, 3, 3, 3), valid.permute(1, 0).reshape(*batch, 3)

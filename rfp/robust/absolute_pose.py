@@ -7,15 +7,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rfp.geometry.absolute_pose import three_point_planes
-from rfp.records import AbsolutePose, map_tensors
-from rfp.robust.model import Problems, make_problems
+from rfp.geometry.essential import orthonormalize
+from rfp.geometry.linear_systems import product
+from rfp.records import AbsolutePose
+from rfp.robust.model import Problems, in_batch, make_problems
 from rfp.robust.options import RansacOptions
 from rfp.robust.ransac import SampleSource, ransac, spread
 from rfp.robust.reprojection import (
     PointTables,
-    orthonormalized,
     point_tables,
-    product,
     refine_absolute_poses,
     reprojection_gains,
 )
@@ -73,7 +73,6 @@ def estimate_absolute_pose(
     >>> estimate_absolute_pose(X, x, max_error=0.002, generator=generator).R.shape
     torch.Size([3, 3, 3])
     """
-    batch = x.shape[:-2]
     model, scene = AbsolutePoseModel(), _scene(X, x, valid, weight)
     problems = make_problems(torch.cat((scene.inward(X).to(x.dtype), x), dim=-1), max_error, scene.present, weight)
     source = SampleSource(problems, model.sample_size, options, samples, generator)
@@ -82,7 +81,7 @@ def estimate_absolute_pose(
         pose = _failure(problems, dtype)
     else:
         pose = _pose(*ransac(problems, model, source, options), problems, scene, dtype)
-    return map_tensors(pose, lambda tensor: tensor.reshape((*batch, *tensor.shape[1:])))
+    return in_batch(pose, x.shape[:-2])
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class _Scene:
         The centre may be far away: R is made orthonormal to the last digit of float64 first, and t fits R as it is
         rounded to ``dtype``.
         """
-        R = orthonormalized(R.double()).to(dtype)
+        R = orthonormalize(R.double()).to(dtype)
         centre = product(R.double(), self.centre.reshape(-1, 3, 1))[..., 0]
         return R, (t * self.size.reshape(-1, 1) - centre).to(dtype)
 

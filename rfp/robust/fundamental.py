@@ -6,21 +6,23 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rfp.geometry.direct_linear import similarity
 from rfp.geometry.seven_point import seven_point_planes
-from rfp.records import FundamentalMatrix, map_tensors
+from rfp.records import FundamentalMatrix
 from rfp.robust.dominant_plane import dominant_plane, epipoles_beside_plane
 from rfp.robust.fundamental_evidence import is_determined
 from rfp.robust.fundamental_refinement import refine_fundamental, retract
-from rfp.robust.model import Problems, make_problems
-from rfp.robust.normalization import normalize_problems, similarity
+from rfp.robust.model import Problems, in_batch, make_problems, slices_in_memory
+from rfp.robust.normalization import normalize_problems
 from rfp.robust.options import RansacOptions
 from rfp.robust.ransac import SampleSource, ransac
-from rfp.robust.scoring import MatchMonomials, match_monomials, msac_gains, scoring_subset, shaped_gains
-from rfp.robust.search import slices
+from rfp.robust.scoring import EpipolarModel, MatchMonomials, msac_gains, shaped_gains
+from rfp.robust.search import subset_tables
 
 # Of the search for epipoles beside a dominant plane. A second round finds a better plane: at 25 % inliers rounds one
 # and two save a fourth of the problems that RANSAC alone gets wrong, further ones few.
 _ROUNDS, _NUM_REFINED, _SCALES, _NUM_SCORING_POINTS = 2, 2, (3.0, 3.0, 2.0, 2.0), 128
+_NUM_MODELS = 32  # whose tensors over all matches stand for what that search takes
 
 
 @torch.no_grad()
@@ -77,13 +79,11 @@ def estimate_fundamental(
         F, gain = ransac(problems, model, source, options)
         F, gain, determined = _beside_planes(F, gain, problems, model, options)
     T1, T2 = similarity(centre[:, :2], scale), similarity(centre[:, 2:], scale)
-    found = _found(_in_given_unit(F, T1, T2), gain, determined)
-    batch = x1.shape[:-2]
-    return map_tensors(found, lambda tensor: tensor.reshape((*batch, *tensor.shape[1:])))
+    return in_batch(_found(_in_given_unit(F, T1, T2), gain, determined), x1.shape[:-2])
 
 
 @dataclass(frozen=True)
-class FundamentalModel:
+class FundamentalModel(EpipolarModel):
     """Fundamental matrices as the RANSAC loop's model: candidates and states are F row by row.
 
     Points must be of the order of 1.
@@ -94,14 +94,6 @@ class FundamentalModel:
     def solve(self, sampled: Float[Tensor, "7 4 T"]) -> tuple[Float[Tensor, "9 3 T"], Bool[Tensor, "3 T"]]:
         """``seven_point``."""
         return seven_point_planes(sampled[:, :2], sampled[:, 2:])
-
-    def tables(self, problems: Problems) -> MatchMonomials:
-        """Monomials of the matches."""
-        return match_monomials(problems.data[..., :2], problems.data[..., 2:], problems.weight, problems.max_error)
-
-    def gains(self, candidates: Float[Tensor, "P 9 C"], tables: MatchMonomials) -> Float[Tensor, "P C N"]:
-        """Of the Sampson distance."""
-        return msac_gains(candidates, tables, weighted=False)
 
     def lift(
         self, candidates: Float[Tensor, "P 9 C"], tables: MatchMonomials
@@ -124,10 +116,8 @@ def _beside_planes(
 
     Chunk by chunk of problems, to bound the memory.
     """
-    num_problems, num_slots = problems.weight.shape
-    most = 2**20 if F.device.type == "cpu" else 2**26
     parts = []
-    for chunk in slices(num_problems, max(1, most // (32 * num_slots))):
+    for chunk in slices_in_memory(problems, _NUM_MODELS):
         best, gains = F[chunk], gain[chunk]
         for _ in range(_ROUNDS):
             best, gains = _best_epipole(best, gains, problems[chunk], model, options)
@@ -143,9 +133,8 @@ def _best_epipole(
     H, on_plane = dominant_plane(F, gain > 0, problems.data, problems.max_error)
     weight = problems.weight * ~on_plane
     candidates = epipoles_beside_plane(H, weight > 0, problems.data, F)
-    subset = scoring_subset(weight, _NUM_SCORING_POINTS)[..., None]  # all of them fit the plane
-    data = problems.data.take_along_dim(subset, dim=1)
-    few = model.tables(Problems(data, torch.ones_like(data[..., 0]), problems.max_error))
+    beside = Problems(problems.data, weight, problems.max_error)  # all of the candidates fit the plane
+    few = subset_tables(beside, model, _NUM_SCORING_POINTS)
     index = model.gains(candidates, few).sum(dim=-1).topk(_NUM_REFINED, dim=1).indices
     states = candidates.take_along_dim(index[:, None], dim=2).transpose(1, 2)
     states, gains = model.polish(states, model.tables(problems), _SCALES)

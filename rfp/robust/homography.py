@@ -6,16 +6,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rfp.geometry.direct_linear import similarity
 from rfp.geometry.homography import four_point_planes
-from rfp.records import Homography, map_tensors
+from rfp.geometry.linear_systems import product
+from rfp.records import Homography
 from rfp.robust.homography_refinement import (
     TransferMonomials,
     refine_homographies,
     transfer_gains,
     transfer_monomials,
 )
-from rfp.robust.model import Problems, make_problems
-from rfp.robust.normalization import normalize_problems, similarity
+from rfp.robust.model import Problems, in_batch, make_problems
+from rfp.robust.normalization import normalize_problems
 from rfp.robust.options import RansacOptions
 from rfp.robust.ransac import SampleSource, ransac
 
@@ -77,9 +79,7 @@ def estimate_homography(
         state, gain = problems.data.new_zeros((len(problems.data), 9)), torch.zeros_like(problems.weight)
     else:
         state, gain = ransac(problems, model, source, options)
-    found = _homography(state, gain, problems, centre, scale)
-    batch = x1.shape[:-2]
-    return map_tensors(found, lambda tensor: tensor.reshape((*batch, *tensor.shape[1:])))
+    return in_batch(_homography(state, gain, problems, centre, scale), x1.shape[:-2])
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _homography(state: Tensor, gain: Tensor, problems: Problems, centre: Tensor,
     identity = torch.eye(3, dtype=torch.float64, device=state.device)
     back = similarity(-centre[:, 2:] * scale[:, None], 1 / scale)
     H = torch.where(valid[:, None, None], state.double().unflatten(-1, (3, 3)), identity)
-    H = torch.where(valid[:, None, None], _product(_product(back, H), similarity(centre[:, :2], scale)), identity)
+    H = torch.where(valid[:, None, None], product(product(back, H), similarity(centre[:, :2], scale)), identity)
     H = H / H.square().sum(dim=(-2, -1), keepdim=True).sqrt()
     return Homography(
         H=H.to(state.dtype),
@@ -131,12 +131,6 @@ def _homography(state: Tensor, gain: Tensor, problems: Problems, centre: Tensor,
         score=torch.where(valid, gain.sum(dim=1), torch.zeros_like(scale)),
         valid=valid,
     )
-
-
-def _product(A: Tensor, B: Tensor) -> Tensor:
-    """``A @ B``, rounded the same wherever a problem stands in the batch."""
-    columns = [A[:, :, k, None] * B[:, k, None, :] for k in range(3)]
-    return columns[0] + (columns[1] + columns[2])
 
 
 def _off_a_line(

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,6 +13,8 @@ from rfp.records import map_tensors
 # Coordinates beyond this are no match: normalised ones of a ray at a right angle to the optical axis, for all that
 # float32 tells. Products of four of them overflow, and one such match would spoil the scores of all.
 FARTHEST = 1e6
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,20 @@ def make_problems(
         weight=torch.where(usable, counts, torch.zeros_like(counts)),
         max_error=torch.where(solvable, threshold, torch.ones_like(threshold)),
     )
+
+
+def in_batch(found: Record, batch: torch.Size) -> Record:
+    """A record of P results in the shape of the batch that ``make_problems`` flattened."""
+    return map_tensors(found, lambda tensor: tensor.reshape((*batch, *tensor.shape[1:])))
+
+
+def slices(total: int, most: int) -> list[slice]:
+    """Slices of nearly equal size, of at most ``most``."""
+    count = -(-total // most)
+    return [slice(total * part // count, total * (part + 1) // count) for part in range(count)]
+
+
+def slices_in_memory(problems: Problems, models: int) -> list[slice]:
+    """Slices of problems for work on so many models of each over all matches: its tensors are the largest there are."""
+    most = (2**20 if problems.data.device.type == "cpu" else 2**26) // (problems.weight.shape[1] * models)
+    return slices(problems.weight.shape[0], max(1, most))

@@ -31,14 +31,6 @@ def normalize_problems(problems: Problems) -> tuple[Problems, Float[Tensor, "P d
     return normalized, centre, scale
 
 
-def similarity(centre: Float[Tensor, "P 2"], scale: Float[Tensor, "P"]) -> Float[Tensor, "P 3 3"]:
-    """``T`` in float64 with ``T (x, 1) = ((x - centre) scale, 1)``."""
-    centre, scale = centre.double(), scale.double()
-    zero, one = torch.zeros_like(scale), torch.ones_like(scale)
-    x, y = (-centre * scale[:, None]).unbind(-1)
-    return torch.stack((scale, zero, x, zero, scale, y, zero, zero, one), dim=-1).unflatten(-1, (3, 3))
-
-
 def _median(values: Tensor, usable: Tensor) -> Tensor:
     """Along dimension 1 over what is usable; 0 where nothing is."""
     return torch.where(usable, values, torch.nan).nanmedian(dim=1).values.nan_to_num(nan=0.0)

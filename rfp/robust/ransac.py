@@ -12,9 +12,9 @@ from torch import Tensor
 
 from rfp.records import InputError
 from rfp.robust.minimal_samples import draw_minimal_samples, samples_usable
-from rfp.robust.model import GeometricModel, Problems
+from rfp.robust.model import GeometricModel, Problems, slices, slices_in_memory
 from rfp.robust.options import RansacOptions
-from rfp.robust.search import Search, settle, slices
+from rfp.robust.search import Search, settle
 
 _DRAWN_TOGETHER = 32
 # Hypotheses a problem that are worth a tile of their own: with fewer problems at once tiles are longer.
@@ -75,11 +75,9 @@ def ransac(
             search = Search(problems[drawn][part], model, options, samples[part], usable[part], tile)
             pools.append(search.stopped_early() if options.early_stop is not None else search.to_the_end())
     finalists, present = (torch.cat(tensors) for tensors in zip(*pools, strict=True))
-    # The tensors over finalists and all matches are the largest beside the tiles.
-    most = (2**20 if on_cpu else 2**26) // (problems.weight.shape[1] * options.num_finalists)
     settled = [
         settle(problems[part], model, options, finalists[part], present[part])
-        for part in slices(problems.weight.shape[0], max(1, most))
+        for part in slices_in_memory(problems, options.num_finalists)
     ]
     return torch.cat([state for state, _ in settled]), torch.cat([gain for _, gain in settled])
 

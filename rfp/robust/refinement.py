@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rfp.geometry.linear_systems import solve_symmetric
+from rfp.geometry.linear_systems import product, solve_symmetric
 from rfp.robust.scoring import MatchMonomials, denominator_form, table_product
 
 
@@ -67,14 +67,7 @@ def retract(
     first, second = tangent_basis(t)
     moved = t + first * step[..., 3, None] + second * step[..., 4, None]
     norm = (moved[..., 0] * moved[..., 0] + moved[..., 1] * moved[..., 1] + moved[..., 2] * moved[..., 2]).sqrt()
-    return _product(turn, R), moved / norm[..., None]
-
-
-def _product(A: Tensor, B: Tensor) -> Tensor:
-    """``A @ B`` for 3×3 matrices by columns of A: the same rounding wherever a problem stands in the batch."""
-    return A[..., :, 0, None] * B[..., None, 0, :] + (
-        A[..., :, 1, None] * B[..., None, 1, :] + A[..., :, 2, None] * B[..., None, 2, :]
-    )
+    return product(turn, R), moved / norm[..., None]
 
 
 def _cross(t: Tensor, R: Tensor) -> Tensor:

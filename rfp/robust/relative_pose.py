@@ -12,14 +12,14 @@ from rfp.geometry.essential import decompose_essential
 from rfp.geometry.five_point import five_point_planes
 from rfp.geometry.linear_systems import solve_symmetric
 from rfp.geometry.pose import essential_from_pose
-from rfp.records import Correspondences, InputError, RelativePose, map_tensors
+from rfp.records import Correspondences, InputError, RelativePose
 from rfp.robust.cheirality import choose_twins
 from rfp.robust.minimal_samples import draw_minimal_samples
-from rfp.robust.model import Problems, make_problems
+from rfp.robust.model import Problems, in_batch, make_problems
 from rfp.robust.options import RansacOptions
 from rfp.robust.ransac import SampleSource, ransac, spread
 from rfp.robust.refinement import refine_poses, sampson_jacobian
-from rfp.robust.scoring import MatchMonomials, match_monomials, msac_gains
+from rfp.robust.scoring import EpipolarModel, MatchMonomials
 
 
 @torch.no_grad()
@@ -68,8 +68,7 @@ def estimate_relative_pose(
         pose = _failure(problems)
     else:
         pose = _pose(*ransac(problems, model, source, options), problems)
-    batch = x1.shape[:-2]
-    return map_tensors(pose, lambda tensor: tensor.reshape((*batch, *tensor.shape[1:])))
+    return in_batch(pose, x1.shape[:-2])
 
 
 @torch.no_grad()
@@ -97,7 +96,7 @@ def relative_pose_covariance(
     R, t = pose.R.reshape(-1, 1, 3, 3), pose.t.reshape(-1, 1, 3)
     counts = torch.ones_like(x1[..., 0]) if weight is None else weight
     problems = make_problems(torch.cat((x1, x2), dim=-1), 1.0, pose.inliers, counts)
-    matches = match_monomials(problems.data[..., :2], problems.data[..., 2:], problems.weight, problems.max_error)
+    matches = EssentialModel().tables(problems)
     error, jacobian = (values[:, 0].double() for values in sampson_jacobian(R, t, matches))
     jacobian, counts = jacobian.transpose(1, 2), matches.weight.double()
     if sigma is None:
@@ -114,7 +113,7 @@ def relative_pose_covariance(
 
 
 @dataclass(frozen=True)
-class EssentialModel:
+class EssentialModel(EpipolarModel):
     """Essential matrices as the RANSAC loop's model: candidates are E row by row, states are R row by row and t."""
 
     sample_size: int = 5
@@ -122,14 +121,6 @@ class EssentialModel:
     def solve(self, sampled: Float[Tensor, "5 4 T"]) -> tuple[Float[Tensor, "9 10 T"], Bool[Tensor, "10 T"]]:
         """``five_point``."""
         return five_point_planes(sampled[:, :2], sampled[:, 2:])
-
-    def tables(self, problems: Problems) -> MatchMonomials:
-        """Monomials of the matches."""
-        return match_monomials(problems.data[..., :2], problems.data[..., 2:], problems.weight, problems.max_error)
-
-    def gains(self, candidates: Float[Tensor, "P 9 C"], tables: MatchMonomials) -> Float[Tensor, "P C N"]:
-        """Of the Sampson distance, whatever the cheirality."""
-        return msac_gains(candidates, tables, weighted=False)
 
     def lift(
         self, candidates: Float[Tensor, "P 9 C"], tables: MatchMonomials

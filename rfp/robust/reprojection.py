@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rfp.geometry.essential import orthonormalize
 from rfp.geometry.linear_systems import solve_symmetric
 from rfp.robust.scoring import table_product
 
@@ -72,24 +73,10 @@ def refine_absolute_poses(
     Args:
         scales: c of each step, in units of the threshold; wide first.
     """
-    R = orthonormalized(R)
+    R = orthonormalize(R)
     for scale in scales:
         R, t = move(R, t, _gauss_newton_step(R, t, tables, scale))
     return R, t
-
-
-def orthonormalized(R: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3 3"]:
-    """Rotations again, from matrices that rounding took some digits away: ``½ R (3 I - Rᵀ R)`` squares what is missing.
-
-    Newton's method for the polar decomposition; N. Higham, Functions of Matrices, 2008, section 8.3.
-    """
-    return 1.5 * R - 0.5 * product(R, product(R.mT, R))
-
-
-def product(A: Float[Tensor, "*B 3 3"], B: Float[Tensor, "*B 3 n"]) -> Float[Tensor, "*B 3 n"]:
-    """``A @ B`` by columns of A: the same rounding wherever a problem stands in the batch."""
-    columns = [A[..., k, None] * B[..., None, k, :] for k in range(3)]
-    return (columns[0] + columns[1]) + columns[2]
 
 
 def move(

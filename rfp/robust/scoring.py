@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from rfp.robust.model import Problems
+
 # MKL sums in another order when a product has few rows, and rounds by the alignment of a row that is left over: with a
 # multiple of this it depends neither on the batch nor on the tile.
 _ROWS_TOGETHER = 16
@@ -115,6 +117,18 @@ def scoring_subset(weight: Float[Tensor, "P N"], size: int) -> Int[Tensor, "P si
     place = (position + (position * 0.6180339887498949).frac()) / size
     index = torch.searchsorted(ends, place * ends[:, -1:], right=True)
     return index.clamp_max_(weight.shape[-1] - 1)
+
+
+class EpipolarModel:
+    """What essential and fundamental matrices share as models of the loop: the Sampson distance of nine numbers."""
+
+    def tables(self, problems: Problems) -> MatchMonomials:
+        """Monomials of the matches."""
+        return match_monomials(problems.data[..., :2], problems.data[..., 2:], problems.weight, problems.max_error)
+
+    def gains(self, candidates: Float[Tensor, "P 9 C"], tables: MatchMonomials) -> Float[Tensor, "P C N"]:
+        """Of the Sampson distance, whatever the cheirality."""
+        return msac_gains(candidates, tables, weighted=False)
 
 
 def shaped_gains(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rfp.records import map_tensors
 from rfp.robust.minimal_samples import draw_minimal_samples
-from rfp.robust.model import GeometricModel, Problems
+from rfp.robust.model import GeometricModel, Problems, slices
 from rfp.robust.options import RansacOptions
 from rfp.robust.scoring import scoring_subset, shaped_gains
 
@@ -33,8 +33,9 @@ class Search:
     ):
         self.problems, self.model, self.options, self.tile = problems, model, options, tile
         self.samples, self.usable = samples, usable
-        self.subset = _subset_tables(problems, model, options.num_scoring_points)
-        self.larger_subset = _subset_tables(problems, model, 4 * options.num_scoring_points)
+        self.subset = subset_tables(problems, model, options.num_scoring_points)
+        self.larger_subset = subset_tables(problems, model, 4 * options.num_scoring_points)
+        self._tables: Any = None
         self.pool: Tensor | None = None  # (P, k, preselected); zeros fill what is missing
         self.score = problems.data.new_full((samples.shape[0], options.num_preselected), -1)
 
@@ -92,6 +93,7 @@ class Search:
             setattr(other, name, getattr(self, name)[index])
         for name in ("problems", "subset", "larger_subset"):
             setattr(other, name, map_tensors(getattr(self, name), lambda tensor: tensor[index]))
+        other._tables = None
         return other
 
     def _rounds(self) -> int:
@@ -162,8 +164,10 @@ class Search:
         return (place + (_GOLDEN * (row + 1).double()).frac()[:, None]).frac()
 
     def tables(self) -> Any:
-        """What the model needs to know of all matches."""
-        return self.model.tables(self.problems)
+        """What the model needs to know of all matches, made when it is first asked for."""
+        if self._tables is None:
+            self._tables = self.model.tables(self.problems)
+        return self._tables
 
     def finalists(self) -> tuple[Float[Tensor, "P k F"], Bool[Tensor, "P F"]]:
         """The candidates that are to be scored on all matches, and which of them are there."""
@@ -200,13 +204,7 @@ def _doubling(total: int, first: int) -> list[slice]:
     return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
-def slices(total: int, most: int) -> list[slice]:
-    """Slices of nearly equal size, of at most ``most``."""
-    count = -(-total // most)
-    return [slice(total * part // count, total * (part + 1) // count) for part in range(count)]
-
-
-def _subset_tables(problems: Problems, model: GeometricModel, size: int) -> Any:
+def subset_tables(problems: Problems, model: GeometricModel, size: int) -> Any:
     """The model's tables for some of the matches, each standing for the same weight."""
     index = scoring_subset(problems.weight, size)[..., None]
     data = problems.data.gather(1, index.expand(-1, -1, problems.data.shape[-1]))

@@ -1,7 +1,5 @@
 """Problems of absolute pose with noise and outliers, and what the tests of the estimator ask of its results."""
 
-import dataclasses
-
 import torch
 
 from rfp.records import AbsolutePose
@@ -32,11 +30,6 @@ def make_samples(n, count, hypotheses=64, seed=0, weight=None):
 def estimate(X, x, samples, **arguments) -> AbsolutePose:
     arguments = {"max_error": MAX_ERROR, "options": OPTIONS, "generator": None, **arguments}
     return estimate_absolute_pose(X, x, samples=samples, **arguments)
-
-
-def assert_same_bits(first: AbsolutePose, second: AbsolutePose):
-    for field in dataclasses.fields(AbsolutePose):
-        assert torch.equal(getattr(first, field.name), getattr(second, field.name)), field.name
 
 
 def assert_failed(pose: AbsolutePose):

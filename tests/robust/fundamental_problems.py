@@ -1,7 +1,5 @@
 """Uncalibrated two-view problems in pixels, with the truth, and what an estimate of one must be."""
 
-import dataclasses
-
 import torch
 
 from rfp.geometry.epipolar import sampson_distance
@@ -47,11 +45,6 @@ def make_samples(n, count, hypotheses=128, seed=0, weight=None):
 def estimate(x1, x2, samples, **arguments) -> FundamentalMatrix:
     arguments = {"max_error": MAX_ERROR_PX, "options": OPTIONS, "generator": None, **arguments}
     return estimate_fundamental(x1, x2, samples=samples, **arguments)
-
-
-def assert_same_bits(first: FundamentalMatrix, second: FundamentalMatrix):
-    for field in dataclasses.fields(FundamentalMatrix):
-        assert torch.equal(getattr(first, field.name), getattr(second, field.name)), field.name
 
 
 def assert_failed(found: FundamentalMatrix):

@@ -11,12 +11,12 @@ from rfp.robust.options import RansacOptions
 from tests.robust.absolute_poses import (
     MAX_ERROR,
     OPTIONS,
-    assert_same_bits,
     estimate,
     make_problems,
     make_samples,
     reprojection_error,
 )
+from tests.robust.laws import assert_same_bits
 from tests.sync_deny_list import no_host_visits
 
 

@@ -12,12 +12,12 @@ from rfp.robust.options import RansacOptions
 from tests.robust.fundamental_problems import (
     MAX_ERROR_PX,
     OPTIONS,
-    assert_same_bits,
     errors_px,
     estimate,
     make_problems,
     make_samples,
 )
+from tests.robust.laws import assert_same_bits
 from tests.sync_deny_list import no_host_visits
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from rfp.records import Homography, map_tensors
+from rfp.records import map_tensors
 from rfp.robust.homography import estimate_homography
 from tests.robust.homography_problems import (
     MAX_ERROR,
@@ -16,14 +16,10 @@ from tests.robust.homography_problems import (
     make_samples,
     sampson_errors,
 )
+from tests.robust.laws import assert_same_bits
 from tests.sync_deny_list import no_host_visits
 
 WITH_SECOND_STAGE = dataclasses.replace(OPTIONS, resample_rounds=1, num_resampled=2, resamples=4)
-
-
-def assert_same_bits(first: Homography, second: Homography):
-    for field in dataclasses.fields(Homography):
-        assert torch.equal(getattr(first, field.name), getattr(second, field.name)), field.name
 
 
 @pytest.mark.parametrize("batch", [(), (2,), (1, 2), (0,), (0, 3)])

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from rfp.geometry.direct_linear import similarity
 from rfp.robust.model import make_problems
-from rfp.robust.normalization import normalize_problems, similarity
+from rfp.robust.normalization import normalize_problems
 from tests.sync_deny_list import no_host_visits
 
 

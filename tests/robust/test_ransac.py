@@ -12,6 +12,7 @@ from rfp.robust.minimal_samples import draw_minimal_samples
 from rfp.robust.options import RansacOptions
 from rfp.robust.relative_pose import RelativePoseEstimator, estimate_relative_pose
 from tests.geometry.scenes import contaminate, views_of_a_box
+from tests.robust.laws import assert_same_bits
 
 OPTIONS = RansacOptions(num_hypotheses=64)
 MAX_ERROR = 2 / 500
@@ -31,11 +32,6 @@ def make_samples(n, count, hypotheses=64, seed=0, weight=None):
 def estimate(x1, x2, samples, **arguments) -> RelativePose:
     arguments = {"max_error": MAX_ERROR, "options": OPTIONS, "generator": None, **arguments}
     return estimate_relative_pose(x1, x2, samples=samples, **arguments)
-
-
-def assert_same_bits(first: RelativePose, second: RelativePose):
-    for field in dataclasses.fields(RelativePose):
-        assert torch.equal(getattr(first, field.name), getattr(second, field.name)), field.name
 
 
 def assert_failed(pose: RelativePose):

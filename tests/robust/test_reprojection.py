@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from rfp.geometry.essential import orthonormalize
 from rfp.robust.reprojection import (
     move,
-    orthonormalized,
     point_tables,
     refine_absolute_poses,
     reprojection_gains,
@@ -166,6 +166,6 @@ def test_rotations_that_lost_digits_are_rotations_again():
     R = make_rotations(unit_vectors(20, torch.Generator().manual_seed(5)))
     rounded = R.float().double()
     assert (rounded.mT @ rounded - torch.eye(3)).abs().max() > 1e-8
-    again = orthonormalized(rounded)
+    again = orthonormalize(rounded)
     torch.testing.assert_close(again.mT @ again, torch.eye(3).double().expand_as(R), atol=1e-14, rtol=0)
     torch.testing.assert_close(again, R, atol=1e-7, rtol=0)

@@ -12,7 +12,8 @@ from rfp.robust.options import RansacOptions
 from rfp.robust.relative_pose import EssentialModel
 from rfp.robust.scoring import shaped_gains
 from rfp.robust.search import Search
-from tests.robust.test_ransac import assert_same_bits, estimate, make_problems, make_samples, pose_errors
+from tests.robust.laws import assert_same_bits
+from tests.robust.test_ransac import estimate, make_problems, make_samples, pose_errors
 
 HARD = {"inlier_ratio": 0.25, "noise": 1 / 500}
 
