@@ -136,7 +136,7 @@ def render_ways(content: dict[str, Any]) -> str:
         row: dict[str, Any] = {"way": way, "seeds judged": ", ".join(str(run["seed"]) for run in judged) or "none"}
         for setting, before in content["real_before"].items() if judged else ():
             gains = [_gains(before["errors_deg"], run["real"]["last"][setting]["errors_deg"]) for run in judged]
-            row[setting] = _interval([sum(pair) / len(pair) for pair in zip(*gains, strict=True)])
+            row[setting] = _mean_interval(gains)
         rows.append(row)
     before = "; ".join(f"{setting}: {_slashed(row['pooled'])}" for setting, row in content["real_before"].items())
     parts.append(f"The last weights on photographs, before {before}; change as above:\n\n{_table(rows)}")
@@ -214,7 +214,7 @@ def _pooled_changes(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"way": way, "seeds": len(members)}
         for weights in ("selected", "last"):
             gains = [_gains(run["before"]["errors_deg"], run[weights]["errors_deg"]) for run in members]
-            row[f"change, {weights}"] = _interval([sum(pair) / len(pair) for pair in zip(*gains, strict=True)])
+            row[f"change, {weights}"] = _mean_interval(gains)
         rows.append(row)
     return rows
 
@@ -236,6 +236,11 @@ def _interval(gains: list[float]) -> str:
     draw = random.Random(0)
     means = sorted(100 * sum(draw.choices(gains, k=len(gains))) / len(gains) for _ in range(2000))
     return f"{100 * sum(gains) / len(gains):+.2f} ({means[50]:+.2f} to {means[1949]:+.2f})"
+
+
+def _mean_interval(gains: list[list[float]]) -> str:
+    """The same of the mean over runs, pair by pair, so that pairs and not runs are drawn anew."""
+    return _interval([sum(pair) / len(pair) for pair in zip(*gains, strict=True)])
 
 
 def _slashed(auc: dict[str, float]) -> str:

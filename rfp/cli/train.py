@@ -30,7 +30,7 @@ from rfp.plotting.matches import DrawnMatches, draw_matches_of_networks
 from rfp.records import InputError, PosedPair
 from rfp.rollout import RolloutOptions
 from rfp.stages import StageClock, stage_clock
-from rfp.training.checkpoint import check_no_run, flat_options, prepare_run_folder, write_json
+from rfp.training.checkpoint import check_no_run, first_difference, prepare_run_folder, write_json
 from rfp.training.options import TrainerOptions, options_from_json
 from rfp.training.trainer import Trainer, TrainingSummary, judged, trainable_parameters
 
@@ -235,15 +235,13 @@ def _check_resumes_what_began(command: Train) -> None:
     """Refuse options that contradict those the run began with: the trainer would, but only after the first table."""
     began = defaults_to_resume(command.resume)  # type: ignore[arg-type]
     free = {"report", "rendered_report", "device", "json", "profile", "paper", "resume", "output"}
-    settings = [({key: value for key, value in asdict(run).items() if key not in free}) for run in (began, command)]
-    for values in settings:
-        del values["trainer"]["steps"]
-    different = [name for name, value in flat_options(settings[0]).items() if flat_options(settings[1])[name] != value]
-    if different:
-        old, new = (flat_options(values)[different[0]] for values in settings)
+    before, now = ({key: value for key, value in asdict(run).items() if key not in free} for run in (began, command))
+    before["trainer"]["steps"] = now["trainer"]["steps"]
+    difference = first_difference(before, now)
+    if difference is not None:
         raise InputError(
-            f"--resume {command.resume}: the run began with {different[0]} {old}, now it is {new}; resume with the "
-            "same (only --steps and --report may change), or start anew with --output"
+            f"--resume {command.resume}: {difference}; resume with the same (only --steps and --report may change), or "
+            "start anew with --output"
         )
 
 

@@ -94,12 +94,9 @@ def load_checkpoint(folder: Path, *, run: dict[str, Any], network: nn.Module) ->
             f"{path}: checkpoint of another network ({len(found)} tensors, expected {len(expected)} of the same names "
             "and shapes); resume with the network that the run began with"
         )
-    for name, value in flat_options(run).items():
-        began = flat_options(state.run).get(name)
-        if began != value:
-            raise InputError(
-                f"{path}: the run began with {name} {began}, now it is {value}; resume with the same, or start anew"
-            )
+    difference = first_difference(state.run, run)
+    if difference is not None:
+        raise InputError(f"{path}: {difference}; resume with the same, or start anew")
     return state
 
 
@@ -110,9 +107,18 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
-def flat_options(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def first_difference(began: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """What tells the options of a run from those that it began with, in words; None if nothing does."""
+    before = _flat(began)
+    for name, value in _flat(now).items():
+        if before.get(name) != value:
+            return f"the run began with {name} {before.get(name)}, now it is {value}"
+    return None
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested options by their dotted names, so that a message can name the one that differs."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= flat_options(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
