@@ -21,7 +21,7 @@ class Options:
     inlier_ratio: float = 0.7
     noise_px: float = 1.0
     max_error_px: float = 2.0
-    num_hypotheses: int = 256
+    num_hypotheses: int = 128
     device: str = "cpu"
     seed: int = 0
 

@@ -99,9 +99,7 @@ class RolloutOptions:
     """Hand the estimator the positions that the network's own sub-pixel step gives (no gradient flows through it)."""
     max_error_px: float = 1.0
     """Inlier threshold of the estimator in the loop, in pixels of the images as they are given."""
-    ransac: RansacOptions = field(
-        default_factory=lambda: RansacOptions(num_hypotheses=64, resample_rounds=2, resamples=8)
-    )
+    ransac: RansacOptions = field(default_factory=lambda: RansacOptions(num_hypotheses=64, resample_rounds=2))
 
     def __post_init__(self):
         if self.num_keypoint_draws < 1 or self.num_match_draws < 1:

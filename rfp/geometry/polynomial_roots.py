@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rfp.geometry.selection import select
+
 # Where the search ends on both sides: z¹⁰ must not overflow in the float32 tower.
 _TOWER_END = 3e3
 _ROOT_END = 1e8
@@ -38,20 +40,25 @@ def real_roots(
     separators = single.new_zeros((0, single.shape[1]))
     for order in range(degree - 1, 0, -1):
         derivative = _derivative(single, order)
-        lower, upper, falling, _ = _intervals(derivative, separators, _TOWER_END)
+        lower, upper, value = _intervals(derivative, separators, _TOWER_END)
+        descent = _descent(value)
         separators = _laguerre(
-            derivative, _between(lower, upper), lower, upper, falling, _tower_iterations(degree, order)
+            derivative, _between(lower, upper), lower, upper, descent, _tower_iterations(degree, order)
         )
         if order == 1:  # extrema rounded to float32 would lose the closest pairs of roots
             derivative = _derivative(coefficients, order)
-            separators = _laguerre(derivative, separators.to(dtype), lower.to(dtype), upper.to(dtype), falling, 1)
+            separators = _laguerre(
+                derivative, separators.to(dtype), lower.to(dtype), upper.to(dtype), descent.to(dtype), 1
+            )
 
-    lower, upper, falling, bracketed = _intervals(coefficients, separators.to(dtype), _ROOT_END)
-    start = _laguerre(single, _between(lower, upper).float(), lower.float(), upper.float(), falling, 5)
-    start = torch.minimum(torch.maximum(start.to(lower.dtype), lower), upper)
-    roots = _laguerre(coefficients, start, lower, upper, falling, 4)
-    valid = bracketed & usable
-    return torch.where(valid, roots, torch.zeros_like(roots)), valid
+    lower, upper, value = _intervals(coefficients, separators.to(dtype), _ROOT_END)
+    descent = _descent(value)
+    start = _laguerre(single, _between(lower, upper).float(), lower.float(), upper.float(), descent.float(), 5)
+    start = start.to(dtype).clamp_(lower, upper)
+    roots = _laguerre(coefficients, start, lower, upper, descent, 4)
+    negative = value < 0
+    valid = (negative[:-1] != negative[1:]) & usable
+    return roots * valid, valid
 
 
 def _derivative(coefficients: Tensor, order: int) -> Tensor:
@@ -78,19 +85,24 @@ def _between(lower: Tensor, upper: Tensor) -> Tensor:
     return point.div_(weight_lower.add_(weight_upper))
 
 
-def _intervals(coefficients: Tensor, separators: Tensor, end: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Lower and upper ends of the intervals between separators, whether p falls there, and whether it changes sign."""
+def _intervals(coefficients: Tensor, separators: Tensor, end: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Lower and upper ends of the intervals between separators, and p at these ends, one more than intervals."""
     edge = torch.full_like(coefficients[:1], end)
     z = torch.cat((-edge, separators, edge))
     degree = coefficients.shape[0] - 1
     value = torch.addcmul(coefficients[degree - 1], coefficients[degree], z)
     for power in range(degree - 2, -1, -1):
         value = torch.addcmul(coefficients[power], value, z)
-    return z[:-1], z[1:], value[:-1] > value[1:], (value[:-1] < 0) != (value[1:] < 0)
+    return z[:-1], z[1:], value
+
+
+def _descent(value: Tensor) -> Tensor:
+    """1 where p falls from one end of an interval to the other, and -1 where it rises."""
+    return torch.copysign(value.new_ones(()), value[:-1] - value[1:])
 
 
 def _laguerre(
-    coefficients: Tensor, z: Tensor, lower: Tensor, upper: Tensor, falling: Tensor, iterations: int
+    coefficients: Tensor, z: Tensor, lower: Tensor, upper: Tensor, descent: Tensor, iterations: int
 ) -> Tensor:
     """Laguerre steps towards the root in each interval, never leaving a bracket that shrinks with every value.
 
@@ -100,15 +112,18 @@ def _laguerre(
     interval.
     """
     degree = coefficients.shape[0] - 1
+    largest = z.new_full((), torch.finfo(z.dtype).max)
     for _ in range(iterations):
         value, slope, curvature = _horner(coefficients, z)
-        below = (value < 0) ^ falling
-        lower, upper = torch.where(below, z, lower), torch.where(below, upper, z)
+        # ∞ where the root lies above z, -∞ where it lies below
+        side = torch.copysign(largest, value * descent)
+        lower = torch.maximum(lower, torch.minimum(z, side))
+        upper = torch.minimum(upper, torch.maximum(z, side))
         inverse = slope.reciprocal()  # squares of p′ itself would overflow in float32
         newton = value * inverse
         root = (curvature * inverse).mul_(newton).mul_(-2 * degree * (degree - 1)).add_((degree - 1) ** 2)
-        z = torch.addcdiv(z, newton, root.clamp_min_(0).sqrt_().add_(1), value=-degree)
-        z = torch.where((z >= lower) & (z <= upper), z, _between(lower, upper))
+        z = torch.addcdiv(z, newton, root.clamp_min_(0).sqrt_().add_(1), value=-degree).nan_to_num_(nan=torch.inf)
+        z = select((z - lower).mul_(upper - z), z, _between(lower, upper))
     return z
 
 

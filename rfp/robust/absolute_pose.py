@@ -26,7 +26,7 @@ _LEAST_INLIERS = 4
 _NUM_POINTS_OF_THE_SCALE = 64
 
 
-ABSOLUTE_POSE_OPTIONS = RansacOptions(num_hypotheses=1024, resample_rounds=0)
+ABSOLUTE_POSE_OPTIONS = RansacOptions(num_hypotheses=1024, resample_rounds=0, num_scoring_points=48)
 """What suits absolute poses: three points are solved in a microsecond or two, and a sample of three is often right."""
 
 

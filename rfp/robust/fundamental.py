@@ -24,6 +24,10 @@ from rfp.robust.search import subset_tables
 _ROUNDS, _NUM_REFINED, _SCALES, _NUM_SCORING_POINTS = 2, 2, (3.0, 3.0, 2.0, 2.0), 128
 _NUM_MODELS = 32  # whose tensors over all matches stand for what that search takes
 
+FUNDAMENTAL_OPTIONS = RansacOptions(num_hypotheses=256, num_resampled=16, resamples=16, num_scoring_points=192)
+"""What suits fundamental matrices: a sample of seven is seldom free of outliers, so that it takes more of them than of
+five, and more matches to see which models are a little better than chance."""
+
 
 @torch.no_grad()
 def estimate_fundamental(
@@ -31,7 +35,7 @@ def estimate_fundamental(
     x2: Float[Tensor, "*B N 2"],
     *,
     max_error: float | Float[Tensor, "*B"],
-    options: RansacOptions = RansacOptions(),  # noqa: B008 (frozen)
+    options: RansacOptions = FUNDAMENTAL_OPTIONS,
     valid: Bool[Tensor, "*B N"] | None = None,
     weight: Float[Tensor, "*B N"] | None = None,
     samples: Int[Tensor, "*B H 7"] | None = None,
@@ -53,6 +57,7 @@ def estimate_fundamental(
 
     Args:
         x1: in any unit, pixels say: the points are normalised inside.
+        options: ``FUNDAMENTAL_OPTIONS`` by default: more samples than for relative pose, and more scoring points.
         max_error: Sampson distance of an inlier, in the unit of the points.
         valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
             Points that are not finite are no match either.

@@ -21,7 +21,9 @@ from rfp.robust.normalization import normalize_problems
 from rfp.robust.options import RansacOptions
 from rfp.robust.ransac import SampleSource, ransac
 
-HOMOGRAPHY_OPTIONS = RansacOptions(num_hypotheses=2048, resample_rounds=0, num_refined=2, refinement_iterations=4)
+HOMOGRAPHY_OPTIONS = RansacOptions(
+    num_hypotheses=2048, resample_rounds=0, num_scoring_points=48, num_refined=2, refinement_iterations=4
+)
 """What suits homographies: four points are solved in a fraction of a microsecond, so samples are cheap. A wrong H has
 hardly an inlier beside its own four (both coordinates must fit by chance), so samples from its inliers find nothing
 new: at 25 % inliers 256 samples and the second stage fail in 47 %, 2048 samples alone in 1 %. A right one is refined in

@@ -25,8 +25,7 @@ def draw_minimal_samples(
     if num_slots == 0:
         return noise.new_zeros(noise.shape, dtype=torch.int64), noise.new_zeros(noise.shape[:-1], dtype=torch.bool)
     # float64: places must resolve single counts even when counts add up to millions.
-    weight = torch.where(torch.isfinite(weight) & (weight > 0), weight, torch.zeros_like(weight)).double()
-    weight = weight.reshape(-1, num_slots)
+    weight = weight.reshape(-1, num_slots).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp_min_(0).double()
     ends = weight.cumsum(dim=-1)
     uniforms = noise.reshape(-1, num_samples, size).double()
 

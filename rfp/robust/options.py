@@ -11,23 +11,24 @@ from rfp.records import InputError
 class RansacOptions:
     """How much work RANSAC does for each problem. The budget is fixed, unless an early stop is asked for."""
 
-    num_hypotheses: int = 256
+    num_hypotheses: int = 128
     """Minimal samples a problem from all its matches; each gives up to ten candidates. The more outliers, the more are
     needed, but far fewer than for a sample without outliers: see ``resample_rounds``."""
     resample_rounds: int = 3
     """Rounds of a second stage: minimal samples from the inliers of the best models so far. Most of these models are
     wrong, and yet their inliers hold more true matches than the whole, so that a few rounds climb to a sample without
-    outliers. At 25 % inliers it is worth as much as ten times the hypotheses (``benchmarks/robust_estimation.py``).
+    outliers. At 25 % inliers it is worth more than ten times the hypotheses (``benchmarks/robust_estimation.py``).
     0 leaves it out."""
     num_resampled: int = 8
     """Models a round whose inliers are sampled from."""
-    resamples: int = 16
+    resamples: int = 8
     """Minimal samples a round from each of them."""
     tile: int | None = None
     """Minimal samples solved at once, over all problems together; bounds the memory and changes no result.
     None: 4096 on the CPU, so that the work stays in its caches, and 65536 elsewhere."""
-    num_scoring_points: int = 48
-    """Matches on which every candidate is scored."""
+    num_scoring_points: int = 96
+    """Matches on which every candidate is scored. The fewer inliers, the more it takes to see which of the first models
+    are a little better than chance, and the second stage begins with those."""
     num_preselected: int = 128
     """Candidates a problem, the best on those, that are scored on four times as many."""
     num_finalists: int = 32

@@ -25,9 +25,9 @@ def refine_poses(
         scales: c of each step, in units of the threshold; wide first.
     """
     for scale in scales:
-        error, jacobian = sampson_jacobian(R, t, matches)
-        weight = (1 - error.square() / (scale * scale)).clamp_min_(0).square_() * matches.weight[:, None]
-        R, t = retract(R, t, _gauss_newton_step(error, jacobian, weight))
+        linearized = _linearized_errors(R, t, matches)
+        weight = linearized[:, :, 5].square().mul_(-1 / (scale * scale)).add_(1).clamp_min_(0).square_()
+        R, t = retract(R, t, _gauss_newton_step(linearized, weight.mul_(matches.weight[:, None])))
     return R, t
 
 
@@ -79,28 +79,32 @@ def sampson_jacobian(
     R: Float[Tensor, "P L 3 3"], t: Float[Tensor, "P L 3"], matches: MatchMonomials
 ) -> tuple[Float[Tensor, "P L N"], Float[Tensor, "P L 5 N"]]:
     """Signed Sampson distances in units of the threshold, and their derivatives along the five steps of ``retract``."""
+    linearized = _linearized_errors(R, t, matches)
+    return linearized[:, :, 5], linearized[:, :, :5]
+
+
+def _linearized_errors(R: Tensor, t: Tensor, matches: MatchMonomials) -> Float[Tensor, "P L 6 N"]:
+    """The five derivatives, and below them the distances: the rows of the normal equations, in the place of one."""
     E = _cross(t, R)
     axes = torch.eye(3, dtype=R.dtype, device=R.device)
     turned = [_cross(t, _cross(axes[axis].expand_as(t), R)) for axis in range(3)]
     moved = [_cross(direction, R) for direction in tangent_basis(t)]
-    E_and_derivatives = torch.stack((E, *turned, *moved), dim=2).flatten(-2)  # (P, L, 6, 9)
+    derivatives_and_E = torch.stack((*turned, *moved, E), dim=2).flatten(-2)  # (P, L, 6, 9)
     candidates = R.shape[1]
-    rows = E_and_derivatives.permute(0, 3, 1, 2)  # (P, 9, L, 6)
-    form = denominator_form(rows[..., :1].expand_as(rows), rows)
+    rows = derivatives_and_E.permute(0, 3, 1, 2)  # (P, 9, L, 6)
+    form = denominator_form(rows[..., 5:].expand_as(rows), rows)
     numerator = table_product(rows.flatten(2), matches.epipolar).unflatten(1, (candidates, 6))
     denominator = table_product(form.flatten(2), matches.denominator).unflatten(1, (candidates, 6))
-    inverse = denominator[:, :, 0].clamp_min(torch.finfo(R.dtype).tiny).rsqrt()
-    error = numerator[:, :, 0] * inverse
+    inverse = denominator[:, :, 5].clamp_min(torch.finfo(R.dtype).tiny).rsqrt()
     # d(n q^-½) = q^-½ (dn - ½ n q^-1 dq), with dq = 2 form(E, dE)
-    correction = denominator[:, :, 1:] * (error * inverse)[:, :, None]
-    return error, (numerator[:, :, 1:] - correction) * inverse[:, :, None]
+    error_over_root = (numerator[:, :, 5] * inverse).mul_(inverse)
+    numerator[:, :, :5] -= denominator[:, :, :5].mul_(error_over_root[:, :, None])
+    return numerator.mul_(inverse[:, :, None])
 
 
-def _gauss_newton_step(error: Tensor, jacobian: Tensor, weight: Tensor) -> Tensor:
+def _gauss_newton_step(linearized: Tensor, weight: Tensor) -> Tensor:
     """``-(Σ w J Jᵀ + λ)⁻¹ Σ w J e`` (P, L, 5); zero where it is not finite."""
-    augmented = torch.cat((jacobian, error[:, :, None]), dim=2)
-    weighted = jacobian * weight[:, :, None]
     # Tests hold this product to the same bits in every batch.
-    normal = torch.matmul(weighted, augmented.transpose(2, 3))
+    normal = torch.matmul(linearized[:, :, :5] * weight[:, :, None], linearized.transpose(2, 3))
     step = -solve_symmetric(normal)
     return torch.where(torch.isfinite(step).all(dim=-1, keepdim=True), step, torch.zeros_like(step))

@@ -147,7 +147,7 @@ class Search:
         options = self.options
         best, score = self.best_of_pool(options.num_resampled)
         inlier = (self.model.gains(best, self.tables()) > 0) & (score >= 0)[..., None]
-        weight = torch.where(inlier, self.problems.weight[:, None], 0)
+        weight = inlier * self.problems.weight[:, None]  # finite, and much faster than where
         shape = (options.num_resampled, options.resamples)
         noise = self._noise(number * math.prod(shape), math.prod(shape)).unflatten(1, shape)
         samples, usable = draw_minimal_samples(noise, weight)
