@@ -1,0 +1,1 @@
+"""Features, matches and weights in the formats of other tools."""
