@@ -154,3 +154,17 @@ def test_peak_memory_sees_what_a_call_holds(benchmark, monkeypatch):
     real = memory.estimate
     monkeypatch.setattr(memory, "estimate", hold)
     assert 90 < memory.peak_mib(2, 100, 30, 1) < 130
+
+
+@pytest.mark.parametrize("model", ["F", "H", "P3P"])
+def test_other_models_are_judged_by_the_exact_points(benchmark, model):
+    """The estimators get noisy points; a transposed, inverted or another problem's model and a missing one are wrong."""
+    module = benchmark("other_models")
+    scenes = module.draw_scenes(6, 80, 0.7, plane=model == "H")
+    found = module.ours(model)(scenes)
+    assert module.errors_px(model, found, scenes).max() < 1.5
+    wrong = found.mT if model == "F" else torch.linalg.inv(found) if model == "H" else found.roll(1, 0)
+    assert module.errors_px(model, wrong, scenes).min() > 3
+    assert (module.errors_px(model, torch.zeros_like(found), scenes) == module.FAILED_PX).all()
+    for name, call in module.estimators(model).items():
+        assert module.errors_px(model, call(scenes), scenes).median() < 4, name
