@@ -158,7 +158,7 @@ def test_peak_memory_sees_what_a_call_holds(benchmark, monkeypatch):
 
 @pytest.mark.parametrize("model", ["F", "H", "P3P"])
 def test_other_models_are_judged_by_the_exact_points(benchmark, model):
-    """The estimators get noisy points; a transposed, inverted or another problem's model and a missing one are wrong."""
+    """The estimators get noisy points; one that is transposed, inverted, another's or missing is wrong."""
     module = benchmark("other_models")
     scenes = module.draw_scenes(6, 80, 0.7, plane=model == "H")
     found = module.ours(model)(scenes)
