@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rfp.geometry.camera import normalize_points
+from rfp.matching.nearest_neighbours import ImageSize
+from rfp.matching.scored_matches import ScoredMatches
 from rfp.policy.keypoints import (
     KeypointOptions,
     draw_keypoints,
@@ -59,6 +61,17 @@ class SubpixelNetwork(Protocol):
 
     def refine(self, features: DenseFeatures, xy_px: Float[Tensor, "b N 2"]) -> Float[Tensor, "b N 2"]:
         """The points moved to the sub-pixel peak of the heat map."""
+        ...
+
+
+@runtime_checkable
+class Matcher(Protocol):
+    """Matches between the deployed key points of two images: those of :mod:`rfp.matching`, or any such function."""
+
+    def __call__(
+        self, features1: Features, features2: Features, size1: ImageSize | None, size2: ImageSize | None
+    ) -> ScoredMatches:
+        """The matches of B pairs. The sizes are (height, width) of all images 1 and 2, None where nobody knows."""
         ...
 
 

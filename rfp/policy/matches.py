@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rfp.matching.nearest_neighbours import mutual_nearest_neighbours
 from rfp.policy.categorical import (
     MASKED_LOG_PROBABILITY,
     distinct_draws,
@@ -59,24 +60,6 @@ class MatchDistribution:
     valid: Bool[Tensor, "*B S C"]
     index1: Int[Tensor, "*B S C"]
     index2: Int[Tensor, "*B S C"]
-
-
-def mutual_nearest_neighbours(
-    descriptors1: Float[Tensor, "*B K1 D"],
-    descriptors2: Float[Tensor, "*B K2 D"],
-    valid1: Bool[Tensor, "*B K1"],
-    valid2: Bool[Tensor, "*B K2"],
-) -> tuple[Int[Tensor, "*B K1"], Bool[Tensor, "*B K1"]]:
-    """(index2, mutual): for each descriptor of image 1 its nearest in image 2, and whether the choice is mutual.
-
-    Nearest by inner product, which for unit descriptors is nearest by distance. Not differentiable.
-    """
-    similarity = descriptors1.detach() @ descriptors2.detach().transpose(-1, -2)
-    similarity = torch.where(valid1[..., :, None] & valid2[..., None, :], similarity, float("-inf"))
-    index2 = similarity.argmax(dim=-1)
-    index1 = similarity.argmax(dim=-2)
-    returns = index1.gather(-1, index2) == torch.arange(index2.shape[-1], device=index2.device)
-    return index2, returns & valid1 & valid2.gather(-1, index2)
 
 
 def match_distribution(
