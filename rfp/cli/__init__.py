@@ -43,13 +43,14 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
     """The command that the arguments ask for, and the function that runs it."""
     import tyro
 
-    from rfp.cli import evaluate, inspect, match, train
+    from rfp.cli import evaluate, export, inspect, match, train
 
     commands: dict[type, tuple[str, Callable[[Any], Any]]] = {
         train.Train: ("train", train.train),
         evaluate.Evaluate: ("evaluate", evaluate.run),
         match.Match: ("match", match.run),
         inspect.Inspect: ("inspect", inspect.run),
+        export.Export: ("export", export.run),
     }
     resumed = _run_to_resume(arguments)
     start = None

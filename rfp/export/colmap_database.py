@@ -4,7 +4,6 @@ COLMAP's pixels have their origin in the corner of the top-left pixel, ours in i
 points are written half a pixel further right and down, here and nowhere else.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from rfp.export.complete_files import check_may_write, complete_files
 from rfp.optional import require
 from rfp.records import InputError
 
@@ -36,6 +36,8 @@ class ImageFeatures:
     mapping refines (f = 1.2 times the longer side), one camera for each image, as COLMAP does itself."""
     path: Path | None = None
     """The image file; read only where the intrinsics are unknown."""
+    camera: str = ""
+    """Images of one size and one name of a camera share it, where the intrinsics are unknown."""
 
 
 @dataclass(frozen=True)
@@ -92,23 +94,15 @@ def write_database(
     """
     pycolmap = require("pycolmap", extra="colmap")
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already; choose another name or allow overwriting (--overwrite)")
-    temporary = path.with_name(path.name + ".incomplete")
-    temporary.unlink(missing_ok=True)
-    try:
+    check_may_write(path, overwrite=overwrite)
+    with complete_files([path]) as (temporary,):
         with pycolmap.Database.open(temporary) as database:
             written = _write_images(pycolmap, database, images)
             _write_pairs(pycolmap, database, pairs, written, believed=not verify)
         if verify:
             _verify(pycolmap, temporary, max_error_px, min_inliers)
         with pycolmap.Database.open(temporary) as database:
-            counts = _counts(database)
-        os.replace(temporary, path)
-    finally:
-        for suffix in ("", "-wal", "-shm"):
-            temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
-    return counts
+            return _counts(database)
 
 
 @dataclass(frozen=True)
@@ -120,13 +114,14 @@ class _WrittenImage:
 
 def _write_images(pycolmap: Any, database: Any, images: Iterable[ImageFeatures]) -> dict[str, _WrittenImage]:
     written: dict[str, _WrittenImage] = {}
-    shared: dict[Any, int] = {}
-    """The camera of given intrinsics and size."""
+    shared: dict[tuple, int] = {}
+    """The camera of a size, and of intrinsics, a camera's name or an image's."""
     for image in images:
         if image.name in written:
             raise InputError(f"{image.name}: two images of this name; a database needs distinct ones, rename one")
         camera = camera_of(image)
-        key = (camera.width, camera.height, *camera.params.tolist()) if image.K is not None else image.name
+        parameters = tuple(camera.params.tolist()) if image.K is not None else image.camera
+        key = (image.size, parameters or image.name)
         if key not in shared:
             shared[key] = _write_camera(pycolmap, database, camera)
         camera_id = shared[key]
