@@ -1,0 +1,23 @@
+"""Known data sets, each by its standard files, as sequences of pairs. One file a set."""
+
+from rfp.data.sets.homography_folder import HomographyFolder
+from rfp.data.sets.homography_records import HomographyPair, HomographyRecord
+from rfp.data.sets.hpatches import LARGE_SEQUENCES, HPatches
+from rfp.data.sets.megadepth import MegaDepthPairs
+from rfp.data.sets.recognition import open_set
+from rfp.data.sets.reinforced_feature_points import ReinforcedFeaturePointsPairs
+from rfp.data.sets.superglue_pairs import SuperGluePairs
+from rfp.data.sets.tum import TUMSequence
+
+__all__ = [
+    "LARGE_SEQUENCES",
+    "HPatches",
+    "HomographyFolder",
+    "HomographyPair",
+    "HomographyRecord",
+    "MegaDepthPairs",
+    "ReinforcedFeaturePointsPairs",
+    "SuperGluePairs",
+    "TUMSequence",
+    "open_set",
+]

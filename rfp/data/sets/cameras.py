@@ -1,0 +1,89 @@
+"""Cameras as data sets give them, their faults, and the records of pairs that they make."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from rfp.data.pair_records import ROTATION_TOLERANCE, PairRecord
+from rfp.records import InputError
+
+Matrix = Float[np.ndarray, "3 3"]
+Vector = Float[np.ndarray, "3"]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """An image and its camera in the frame of its scene, in float64: ``X_camera = R @ X_world + t``."""
+
+    image: Path
+    K: Matrix
+    """Pixels of the stored image, pixel (0, 0) being the centre of the top-left pixel."""
+    R: Matrix
+    t: Vector
+
+
+def posed_record(camera1: Camera, camera2: Camera, scene: str) -> PairRecord:
+    """The record of two cameras of one scene: ``R = R2 R1ᵀ``, ``t = t2 - R t1``, so that ``X2 = R @ X1 + t``."""
+    R = camera2.R @ camera1.R.T
+    return pair_record(camera1.image, camera2.image, camera1.K, camera2.K, R, camera2.t - R @ camera1.t, scene)
+
+
+def pair_record(image1: Path, image2: Path, K1: Matrix, K2: Matrix, R: Matrix, t: Vector, scene: str) -> PairRecord:
+    """A record of float64 tensors with the name that messages use."""
+    K1_tensor, K2_tensor, R_tensor, t_tensor = (
+        torch.from_numpy(np.asarray(value, np.float64)) for value in (K1, K2, R, t)
+    )
+    name = f"{scene}: {image1.name} {image2.name}"
+    return PairRecord(image1, image2, K1_tensor, K2_tensor, R_tensor, t_tensor, scene=scene, name=name)
+
+
+def check_camera(camera: Camera, location: str) -> None:
+    """Raise InputError with the first fault of a camera, after the place of the file that it stands at."""
+    for problem in (intrinsics_problem(camera.K), rotation_problem(camera.R), finite_problem("t", camera.t)):
+        if problem:
+            raise InputError(f"{location}: {problem}")
+
+
+def check_baseline(record: PairRecord, location: str) -> None:
+    """Raise InputError where both cameras stand at one place: the direction of t means nothing then."""
+    if not float(record.t.norm()) > 0:
+        raise InputError(f"{location}: t is zero, so the pair has no direction of translation; remove the pair")
+
+
+def intrinsics_problem(K: Matrix, key: str = "K") -> str | None:
+    """What keeps K from being ``[[fx, skew, cx], [0, fy, cy], [0, 0, 1]]`` with positive focal lengths."""
+    if not np.isfinite(K).all():
+        return finite_problem(key, K)
+    if K[0, 0] <= 0 or K[1, 1] <= 0:
+        return f"{key}: expected positive focal lengths on the diagonal, got {K[0, 0]:g} and {K[1, 1]:g}; correct it"
+    if (K[1, 0], K[2, 0], K[2, 1], K[2, 2]) != (0, 0, 0, 1):
+        return f"{key}: expected [[fx, skew, cx], [0, fy, cy], [0, 0, 1]], got {K.tolist()}; is it transposed?"
+    return None
+
+
+def rotation_problem(R: Matrix, key: str = "R") -> str | None:
+    """What keeps R from being a rotation."""
+    if not np.isfinite(R).all():
+        return finite_problem(key, R)
+    defect = float(np.abs(R.T @ R - np.eye(3)).max())
+    if defect > ROTATION_TOLERANCE:
+        return f"{key}: not a rotation: expected RᵀR = I within {ROTATION_TOLERANCE}, it is off by {defect:.3g}; fix it"
+    if np.linalg.det(R) < 0:
+        return f"{key}: a reflection (determinant -1), not a rotation; flip the sign of one axis of the camera"
+    return None
+
+
+def finite_problem(key: str, values: np.ndarray) -> str | None:
+    """A message where values hold NaN or infinity."""
+    if np.isfinite(values).all():
+        return None
+    return f"{key}: expected finite numbers, got NaN or infinity among {values.ravel().tolist()}; compute it again"
+
+
+def check_image(path: Path, location: str, folder: Path) -> None:
+    """Raise InputError where an image that a file names does not exist."""
+    if not path.is_file():
+        raise InputError(f"{location}: no such image: {path}; image paths are relative to {folder}")
