@@ -26,8 +26,7 @@ def deployed(
     Args:
         device: by default where the network's parameters are.
     """
-    home = device_of(network)
-    device = home if device is None else torch.device(device)
+    device = device_of(network) if device is None else torch.device(device)
 
     def features_of(image: Float[Tensor, "3 h w"]) -> Features:
         found = detect(
@@ -44,9 +43,17 @@ def deployed(
             valid=found.valid & finite,
         )
 
+    with in_deployment(network, device):
+        yield features_of
+
+
+@contextmanager
+def in_deployment(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """The network on ``device`` in eval mode, without gradients; afterwards it is where and how it was before."""
+    home = device_of(network)
     network.to(device)
     try:
         with in_eval_mode(network), torch.no_grad():
-            yield features_of
+            yield
     finally:
         network.to(home)

@@ -23,8 +23,8 @@ from rfp.evaluation.homography import (
     transfer_error_px,
 )
 from rfp.evaluation.homography_estimators import find_homography
-from rfp.evaluation.matching import match_features
 from rfp.evaluation.tables import align
+from rfp.matching.match import MatchingFunction, load_matcher
 from rfp.models.state import device_of
 from rfp.records import InputError
 
@@ -97,6 +97,7 @@ def evaluate_homographies(
     network: nn.Module,
     pairs: Sequence[PlanarPair],
     *,
+    matcher: str | MatchingFunction = "mutual",
     estimator: str = "opencv",
     num_keypoints: int = 1024,
     nms_radius: int = 2,
@@ -109,6 +110,7 @@ def evaluate_homographies(
     """The network's key points, matches and homographies on pairs of views of planes, under deployment.
 
     Args:
+        matcher: a name of ``rfp.matching.MATCHERS``, or any object of that kind.
         estimator: see :func:`rfp.evaluation.find_homography`.
         max_error_px: the estimator's inlier threshold, in pixels of the images as they come.
         correct_px: what counts as the same point in repeatability and matching score; 3 as in SuperPoint.
@@ -125,6 +127,7 @@ def evaluate_homographies(
     check_settings(num_keypoints, nms_radius, max_error_px, seed)
     if not 0 < correct_px < math.inf:
         raise InputError(f"expected a distance of correct points above 0 pixels, got {correct_px}; 3 is usual")
+    matcher = load_matcher(matcher) if isinstance(matcher, str) else matcher
     figures, longer_sides = [], set()
     home = device_of(network) if device is None else torch.device(device)
     with deployed(network, home, num_keypoints=num_keypoints, nms_radius=nms_radius) as detector:
@@ -133,7 +136,7 @@ def evaluate_homographies(
         ):
             pair = pairs[index]
             longer_sides |= {max(pair.image1.shape), max(pair.image2.shape)}
-            figures.append(_judge(detector, pair, estimator, max_error_px, correct_px, seed))
+            figures.append(_judge(detector, matcher, pair, estimator, max_error_px, correct_px, seed))
     settings = {
         "estimator": estimator,
         "max_error_px": max_error_px,
@@ -141,7 +144,7 @@ def evaluate_homographies(
         "image_size": longer_sides.pop() if len(longer_sides) == 1 else None,
         "num_keypoints": num_keypoints,
         "nms_radius": nms_radius,
-        "matching": "mutual nearest neighbours",
+        "matching": str(matcher),
         "seed": seed,
         "device": str(home),
         "torch": torch.__version__,
@@ -150,14 +153,22 @@ def evaluate_homographies(
 
 
 def _judge(
-    detector: Detector, pair: PlanarPair, estimator: str, max_error_px: float, correct_px: float, seed: int
+    detector: Detector,
+    matcher: MatchingFunction,
+    pair: PlanarPair,
+    estimator: str,
+    max_error_px: float,
+    correct_px: float,
+    seed: int,
 ) -> PlanarPairFigures:
     features1, features2 = detector(pair.image1), detector(pair.image2)
-    matched1, matched2 = match_features(features1, features2)
+    size1, size2 = ((image.shape[-2], image.shape[-1]) for image in (pair.image1, pair.image2))
+    matches = matcher(features1, features2, size1, size2)
+    chosen = matches.valid[0]
+    matched1, matched2 = features1.xy_px[0][chosen], features2.xy_px[0][matches.index2[0][chosen]]
     found = find_homography(estimator, matched1, matched2, max_error_px=max_error_px, seed=seed)
     H, matched1, matched2 = pair.H.double().cpu(), matched1.cpu(), matched2.cpu()
     xy1_px, xy2_px = (each.xy_px[each.valid].cpu() for each in (features1, features2))
-    size1, size2 = ((image.shape[-2], image.shape[-1]) for image in (pair.image1, pair.image2))
     corner_error = corner_error_px(found.H.cpu(), H, size1) if found.valid.item() else math.inf
     return PlanarPairFigures(
         scene=pair.scene,
