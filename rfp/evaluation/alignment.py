@@ -6,10 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-NEARLY_A_LINE = 1e-3
-"""Ratio of the two largest singular values of the centres' covariance below which the cameras stand on a line (some 3 %
-of its length beside it): the centres alone leave the turn about it open."""
-
 
 @dataclass(frozen=True)
 class Similarity:
@@ -20,48 +16,46 @@ class Similarity:
     t: Float[Tensor, "3"]
 
     def __call__(self, X: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        return self.scale * X @ self.R.T + self.t
+        return self.scale * X.double() @ self.R.T + self.t
 
 
-def align_cameras(
-    centres: Float[Tensor, "N 3"],
-    rotations: Float[Tensor, "N 3 3"],
-    true_centres: Float[Tensor, "N 3"],
-    true_rotations: Float[Tensor, "N 3 3"],
-) -> Similarity | None:
-    """The similarity that brings the camera centres nearest to the true ones, ``min Σ ‖s R c + t - c*‖²``.
+def align_points(points: Float[Tensor, "N 3"], true_points: Float[Tensor, "N 3"]) -> Similarity | None:
+    """The similarity that brings points nearest to the true ones, ``min Σ ‖s R c + t - c*‖²``, in float64.
 
-    In closed form (S. Umeyama, Least-squares estimation of transformation parameters between two point patterns, PAMI
-    1991), as in the absolute trajectory error. Where the cameras stand on a line, R is the one that brings their
-    orientations nearest to the true ones. None with fewer than two places of cameras. float64.
+    In closed form: S. Umeyama, Least-squares estimation of transformation parameters between two point patterns, PAMI
+    1991. Applied to camera centres, it is what the absolute trajectory error is measured after. None where the
+    points of either kind are all at one place.
+
+    >>> points = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> found = align_points(points, 2 * points + 1)
+    >>> round(found.scale, 6), found.t.round(decimals=6)
+    (2.0, tensor([1., 1., 1.], dtype=torch.float64))
+    """
+    points, true_points = points.double(), true_points.double()
+    if len(points) < 2:
+        return None
+    middle, true_middle = points.mean(dim=0), true_points.mean(dim=0)
+    here, there = points - middle, true_points - true_middle
+    covariance = there.T @ here
+    spread = here.square().sum()
+    R = _nearest_rotation(covariance)
+    along = (R * covariance).sum()
+    if not (spread > 0 and along > 0):
+        return None
+    scale = (along / spread).item()
+    return Similarity(scale, R, true_middle - scale * R @ middle)
+
+
+def align_rotations(R: Float[Tensor, "N 3 3"], R_true: Float[Tensor, "N 3 3"]) -> Float[Tensor, "3 3"]:
+    """The turn A of the world that brings orientations of cameras nearest to the true ones, ``min Σ ‖R - R* A‖²``.
+
+    The chordal mean (R. Hartley et al., Rotation averaging, IJCV 2013), in float64. The alignment of the centres would
+    turn small cameras by large angles: those on a line leave the turn about it open.
 
     Args:
-        rotations: world to camera, ``X_camera = R X + t``.
-
-    >>> c, I = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.eye(3).expand(3, 3, 3)
-    >>> align_cameras(c, I, 2 * c + 1, I)
-    Similarity(scale=2.0, ...)
+        R: world to camera, ``X_camera = R X + t``.
     """
-    centres, rotations, true_centres, true_rotations = (
-        values.double() for values in (centres, rotations, true_centres, true_rotations)
-    )
-    if len(centres) < 2:
-        return None
-    middle, true_middle = centres.mean(dim=0), true_centres.mean(dim=0)
-    here, there = centres - middle, true_centres - true_middle
-    spread = here.square().sum()
-    if not (spread > 0 and there.square().sum() > 0):
-        return None
-    covariance = there.T @ here
-    singular_values = torch.linalg.svdvals(covariance)
-    if singular_values[1] <= NEARLY_A_LINE * singular_values[0]:
-        R = _nearest_rotation((true_rotations.mT @ rotations).sum(dim=0))
-    else:
-        R = _nearest_rotation(covariance)
-    scale = ((R @ covariance.T).trace() / spread).item()
-    if not scale > 0:
-        return None
-    return Similarity(scale, R, true_middle - scale * R @ middle)
+    return _nearest_rotation((R_true.double().mT @ R.double()).sum(dim=0))
 
 
 def _nearest_rotation(matrix: Float[Tensor, "3 3"]) -> Float[Tensor, "3 3"]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rfp.evaluation.alignment import align_cameras
+from rfp.evaluation.alignment import align_points, align_rotations
 from rfp.evaluation.auc import FAILED_DEG, pose_auc
 from rfp.evaluation.reconstruction import MappingOptions, reconstruct, registered_poses
 from rfp.evaluation.tables import align
@@ -39,9 +39,10 @@ class PoseFigures:
     num_unregistered: int
     """Pairs with an image that is not registered."""
     position_errors: dict[str, float] | None
-    """By image, in units of the true scene, after alignment by a similarity (:func:`align_cameras`); None where the
-    truth has no single poses, or fewer than three images are registered."""
+    """By image, in units of the true scene, after the similarity that brings the camera centres nearest to the true
+    ones; None where the truth has no single poses, or fewer than three of its images are registered."""
     rotation_errors_deg: dict[str, float] | None
+    """By image, after the turn that brings the orientations nearest to the true ones."""
     extent: float | None
     """The largest distance between two true cameras: what the position errors are to be compared with."""
 
@@ -148,11 +149,12 @@ def _aligned_errors(
 ) -> tuple[dict[str, float], dict[str, float]] | None:
     centres, true_centres = (torch.stack([each[name].centre for name in names]) for each in (poses, true_poses))
     R, R_true = (torch.stack([each[name].R for name in names]) for each in (poses, true_poses))
-    to_truth = align_cameras(centres, R, true_centres, R_true)
+    to_truth = align_points(centres, true_centres)
     if to_truth is None:
         return None
     distances = torch.linalg.vector_norm(to_truth(centres) - true_centres, dim=-1)
-    angles, _ = relative_pose_error(R @ to_truth.R.T, centres, R_true, centres, fold_translation=False)
+    turned = R @ align_rotations(R, R_true).T
+    angles, _ = relative_pose_error(turned, centres, R_true, centres, fold_translation=False)
     return dict(zip(names, distances.tolist())), dict(zip(names, angles.rad2deg().tolist()))
 
 
