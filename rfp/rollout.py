@@ -69,7 +69,7 @@ class Matcher(Protocol):
     """Matches between the deployed key points of two images: those of :mod:`rfp.matching`, or any such function."""
 
     def __call__(
-        self, features1: Features, features2: Features, size1: ImageSize | None, size2: ImageSize | None
+        self, features1: Features, features2: Features, size1: ImageSize | None, size2: ImageSize | None, /
     ) -> ScoredMatches:
         """The matches of B pairs. The sizes are (height, width) of all images 1 and 2, None where nobody knows."""
         ...

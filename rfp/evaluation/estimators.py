@@ -4,6 +4,7 @@ Every estimator gets the same pixel threshold: ``max_error_px`` is turned into n
 (:func:`rfp.geometry.camera.normalized_threshold`), which is also what PoseLib does inside with its own pixels.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from rfp.geometry.camera import normalize_points, normalized_threshold
 from rfp.geometry.pose import essential_from_pose
+from rfp.optional import require
 from rfp.records import InputError, RelativePose
 from rfp.robust.relative_pose import estimate_relative_pose
 
-EstimatorName = Literal["poselib", "opencv", "opencv-ransac", "rfp"]
+EstimatorName = Literal["poselib", "opencv", "opencv-ransac", "pycolmap", "rfp"]
 
 MINIMAL_MATCHES = 5
 """Fewer matches determine no essential matrix: the pair has failed."""
@@ -40,12 +42,12 @@ def estimate_pose(
 
     Args:
         estimator: "poselib" (LO-RANSAC with non-linear refinement), "opencv" (USAC MAGSAC++), "opencv-ransac"
-            (cv2.RANSAC without refinement, as in Reinforced Feature Points' code) or "rfp" (ours, on the device of
-            the points).
+            (cv2.RANSAC without refinement, as in Reinforced Feature Points' code), "pycolmap" (COLMAP's LO-RANSAC, of
+            the extra ``colmap``) or "rfp" (ours, on the device of the points).
         seed: of the samples. OpenCV's two use a fixed one of their own. All of them repeat bit for bit on the CPU.
 
     Raises:
-        InputError: no estimator of that name.
+        InputError: no estimator of that name, or "pycolmap" without the package.
     """
     if estimator not in ESTIMATORS:
         raise InputError(f"expected an estimator among {', '.join(ESTIMATORS)}, got {estimator!r}")
@@ -61,8 +63,8 @@ def _poselib(xy1_px: Tensor, xy2_px: Tensor, K1: Tensor, K2: Tensor, max_error_p
     pose, information = poselib.estimate_relative_pose(
         _without_skew(xy1_px, K1).cpu().numpy(),
         _without_skew(xy2_px, K2).cpu().numpy(),
-        _poselib_camera(K1),
-        _poselib_camera(K2),
+        _pinhole_camera(K1),
+        _pinhole_camera(K2),
         {"max_epipolar_error": max_error_px, "seed": seed},
         {},
     )
@@ -112,6 +114,25 @@ def _opencv_essential_then_pose(
     return _success(xy1_px, R, t[:, 0], mask[:, 0] > 0)
 
 
+def _pycolmap(xy1_px: Tensor, xy2_px: Tensor, K1: Tensor, K2: Tensor, max_error_px: float, seed: int) -> RelativePose:
+    pycolmap = require("pycolmap", extra="colmap")
+    # COLMAP counts pixels from the corner of the image; K and points share an origin, so nothing is shifted here.
+    # It divides the threshold by the mean focal length of each camera and takes the mean, as the others do.
+    found = pycolmap.estimate_essential_matrix(
+        _without_skew(xy1_px, K1).cpu().numpy(),
+        _without_skew(xy2_px, K2).cpu().numpy(),
+        pycolmap.Camera(**_pinhole_camera(K1)),
+        pycolmap.Camera(**_pinhole_camera(K2)),
+        pycolmap.RANSACOptions(max_error=max_error_px, random_seed=seed),
+    )
+    if found is None or found["num_inliers"] < MINIMAL_MATCHES:
+        return _failure(xy1_px)
+    pose = found["cam2_from_cam1"].matrix()
+    if not math.isfinite(pose.sum()):
+        return _failure(xy1_px)
+    return _success(xy1_px, pose[:, :3], pose[:, 3], found["inlier_mask"])
+
+
 def _rfp(xy1_px: Tensor, xy2_px: Tensor, K1: Tensor, K2: Tensor, max_error_px: float, seed: int) -> RelativePose:
     pose = estimate_relative_pose(
         normalize_points(xy1_px, K1)[None],
@@ -126,6 +147,7 @@ ESTIMATORS: dict[str, Callable[..., RelativePose]] = {
     "poselib": _poselib,
     "opencv": _opencv,
     "opencv-ransac": _opencv_ransac,
+    "pycolmap": _pycolmap,
     "rfp": _rfp,
 }
 
@@ -139,9 +161,9 @@ def _without_skew(xy_px: Tensor, K: Tensor) -> Tensor:
     return torch.stack([xy_px[:, 0] - K[0, 1] / K[1, 1] * (xy_px[:, 1] - K[1, 2]), xy_px[:, 1]], dim=-1)
 
 
-def _poselib_camera(K: Tensor) -> dict[str, Any]:
+def _pinhole_camera(K: Tensor) -> dict[str, Any]:
     fx, fy, cx, cy = K[0, 0].item(), K[1, 1].item(), K[0, 2].item(), K[1, 2].item()
-    # Width and height serve PoseLib's distortion models only.
+    # Width and height serve distortion models only.
     return {"model": "PINHOLE", "width": round(2 * cx), "height": round(2 * cy), "params": [fx, fy, cx, cy]}
 
 

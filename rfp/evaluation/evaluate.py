@@ -1,46 +1,26 @@
 """A network judged as it is deployed: detect, match, estimate the pose, compare it with the true one."""
 
-import hashlib
 import math
-import statistics
-import time
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rfp.evaluation.auc import FAILED_DEG, mean_clipped_accuracy, pose_auc, pose_auc_binned
+from rfp.evaluation.auc import FAILED_DEG
+from rfp.evaluation.deployed import deployed
 from rfp.evaluation.estimators import estimate_pose
+from rfp.evaluation.feature_memory import FeatureMemory, timed
 from rfp.evaluation.matching import epipolar_error_px, match_features
-from rfp.evaluation.report import EvaluationReport, SceneFigures
+from rfp.evaluation.pose_figures import EvaluationReport
+from rfp.evaluation.pose_summary import PairFigures, summarise
 from rfp.geometry.pose import relative_pose_error
-from rfp.models.state import device_of, in_eval_mode
-from rfp.records import Features, InputError, PosedPair
-from rfp.rollout import detect
-
-FEATURES_KEPT = 1024
-"""Images whose features are remembered: 0.6 GB at 1024 key points of 128 dimensions."""
-
-
-@dataclass(frozen=True)
-class _PairFigures:
-    scene: str
-    name: str
-    rotation_deg: float
-    translation_deg: float
-    failed: bool
-    num_matches: int
-    num_inliers: int
-    precision: float
-
-    @property
-    def error_deg(self) -> float:
-        return max(self.rotation_deg, self.translation_deg)
+from rfp.matching import load_matcher
+from rfp.models.pretrained import network_name
+from rfp.models.state import device_of
+from rfp.records import InputError, PosedPair
+from rfp.rollout import Matcher
 
 
 @torch.no_grad()
@@ -48,6 +28,7 @@ def evaluate(
     network: nn.Module,
     pairs: Sequence[PosedPair],
     *,
+    matcher: str | Matcher = "mutual",
     estimator: str = "poselib",
     num_keypoints: int = 1024,
     nms_radius: int = 2,
@@ -56,50 +37,93 @@ def evaluate(
     seed: int = 0,
     progress: bool = False,
 ) -> EvaluationReport:
-    """The network's pose errors on the pairs, under deployment: NMS, the best key points, mutual nearest neighbours.
+    """The network's pose errors on the pairs, under deployment: NMS, the best key points, a matcher, an estimator.
 
     The network is in eval mode meanwhile and left as it was. The features of an image are computed once, however many
-    pairs it occurs in. Pairs of several scenes are pooled, with figures for each scene beside.
+    pairs it occurs in. Pairs of several scenes are pooled, with figures for each scene and their mean beside.
 
     Args:
         network: any ``nn.Module`` that implements :class:`rfp.FeatureNetwork`.
+        matcher: "mutual", "ratio", "dual-softmax", "lightglue", or an object: see :func:`rfp.matching.load_matcher`.
         estimator: see :func:`rfp.evaluation.estimate_pose`; judge with one that was not used in training.
         max_error_px: the estimator's inlier threshold, in pixels of the images as they come.
         device: where the network runs; by default where its parameters are.
         progress: show a progress bar on stderr, if that is a terminal.
 
     Raises:
-        InputError: no pairs, no such estimator, or an image that cannot be read.
+        InputError: no pairs, no such estimator or matcher, or an image that cannot be read.
 
     Example:
         >>> report = rfp.evaluate(network, rfp.data.PosedPairs("lund_door", image_size=640))  # doctest: +SKIP
         >>> print(rfp.evaluation.format_scenes(report))  # doctest: +SKIP
     """
+    (report,) = evaluate_thresholds(
+        network,
+        pairs,
+        max_errors_px=(max_error_px,),
+        matcher=matcher,
+        estimator=estimator,
+        num_keypoints=num_keypoints,
+        nms_radius=nms_radius,
+        device=device,
+        seed=seed,
+        progress=progress,
+    )
+    return report
+
+
+@torch.no_grad()
+def evaluate_thresholds(
+    network: nn.Module,
+    pairs: Sequence[PosedPair],
+    *,
+    max_errors_px: Sequence[float],
+    matcher: str | Matcher = "mutual",
+    estimator: str = "poselib",
+    num_keypoints: int = 1024,
+    nms_radius: int = 2,
+    device: torch.device | str | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> list[EvaluationReport]:
+    """:func:`evaluate` at each inlier threshold, in their order; features and matches are computed once for all.
+
+    Every report's ``seconds`` hold the whole time of decoding, features and matching, and its own estimation's.
+    """
     if len(pairs) == 0:
         raise InputError("expected at least one pair to evaluate on, got none; check the data folders")
-    check_settings(num_keypoints, nms_radius, max_error_px, seed)
+    for max_error_px in max_errors_px:
+        check_settings(num_keypoints, nms_radius, max_error_px, seed)
+    matching = load_matcher(matcher, network=network_name(network)) if isinstance(matcher, str) else matcher
     device = device_of(network) if device is None else torch.device(device)
-    seconds = {"decoding": 0.0, "features": 0.0, "matching": 0.0, "estimation": 0.0}
-    extractor = _FeatureExtractor(network, device, num_keypoints, nms_radius, seconds)
-    figures, longer_sides = [], set()
-    with _eval_mode(network, device):
+    shared = {"decoding": 0.0, "features": 0.0, "matching": 0.0}
+    trials = [_Trial(max_error_px, estimator, seed) for max_error_px in max_errors_px]
+    longer_sides = set()
+    with deployed(network, device, num_keypoints=num_keypoints, nms_radius=nms_radius) as detector:
+        memory = FeatureMemory(detector, shared)
         for index in _progress(len(pairs), progress):
-            with _timed(seconds, "decoding"):
+            with timed(shared, "decoding"):
                 pair = pairs[index]
             longer_sides |= {max(pair.image1.shape), max(pair.image2.shape)}
-            figures.append(_judge(extractor, pair, estimator, max_error_px, seed, seconds))
+            matched = _match(memory, pair, matching, shared)
+            for trial in trials:
+                trial.judge(matched)
     settings = {
         "estimator": estimator,
-        "max_error_px": max_error_px,
         "image_size": longer_sides.pop() if len(longer_sides) == 1 else None,
         "num_keypoints": num_keypoints,
         "nms_radius": nms_radius,
-        "matching": "mutual nearest neighbours",
+        "matching": str(matching),
         "seed": seed,
         "device": str(device),
         "torch": torch.__version__,
     }
-    return _report(figures, settings, seconds)
+    return [
+        summarise(
+            trial.figures, {**settings, "max_error_px": trial.max_error_px}, {**shared, "estimation": trial.seconds}
+        )
+        for trial in trials
+    ]
 
 
 def check_settings(num_keypoints: int, nms_radius: int, max_error_px: float, seed: int) -> None:
@@ -118,143 +142,73 @@ def check_settings(num_keypoints: int, nms_radius: int, max_error_px: float, see
         raise InputError(f"expected a seed of at least 0, got {seed}")
 
 
-def _judge(
-    extractor: "_FeatureExtractor",
-    pair: PosedPair,
-    estimator: str,
-    max_error_px: float,
-    seed: int,
-    seconds: dict[str, float],
-) -> _PairFigures:
-    features1, features2 = extractor(pair.image1), extractor(pair.image2)
+@dataclass(frozen=True)
+class _MatchedPair:
+    """A pair after matching; the true pose and cameras on the CPU, the matches where the network runs."""
+
+    pair: PosedPair
+    images: tuple[int, int]
+    xy1_px: Float[Tensor, "M 2"]
+    xy2_px: Float[Tensor, "M 2"]
+    epipolar_errors_px: Float[Tensor, "M"]
+
+
+def _match(memory: FeatureMemory, pair: PosedPair, matcher: Matcher, seconds: dict[str, float]) -> _MatchedPair:
+    (features1, number1), (features2, number2) = memory(pair.image1), memory(pair.image2)
+    size1, size2 = ((image.shape[-2], image.shape[-1]) for image in (pair.image1, pair.image2))
     K1, K2, R, t = (tensor.cpu() for tensor in (pair.K1, pair.K2, pair.R, pair.t))
-    with _timed(seconds, "matching"):
-        xy1_px, xy2_px = match_features(features1, features2)
-        errors_px = epipolar_error_px(xy1_px.cpu(), xy2_px.cpu(), K1, K2, R, t)
-    with _timed(seconds, "estimation"):
-        K1, K2 = K1.to(xy1_px.device), K2.to(xy2_px.device)
-        pose = estimate_pose(estimator, xy1_px, xy2_px, K1, K2, max_error_px=max_error_px, seed=seed)
-        failed = not pose.valid.item()
-    rotation, translation = relative_pose_error(
-        pose.R.cpu().double(), pose.t.cpu().double(), R.double(), t.double(), fold_translation=True
-    )
-    return _PairFigures(
-        scene=pair.scene,
-        name=pair.name,
-        rotation_deg=FAILED_DEG if failed else math.degrees(rotation.item()),
-        translation_deg=FAILED_DEG if failed else math.degrees(translation.item()),
-        failed=failed,
-        num_matches=xy1_px.shape[0],
-        num_inliers=int(pose.inliers.sum()),
-        precision=100 * (errors_px < max_error_px).double().mean().item() if len(errors_px) else 0.0,
-    )
+    with timed(seconds, "matching"):
+        xy1_px, xy2_px = match_features(features1, features2, matcher, size1=size1, size2=size2)
+    errors_px = epipolar_error_px(xy1_px.cpu(), xy2_px.cpu(), K1, K2, R, t)
+    return _MatchedPair(pair, (number1, number2), xy1_px, xy2_px, errors_px)
 
 
-class _FeatureExtractor:
-    """The deployed detector with a memory: an image seen before is not computed again.
+class _Trial:
+    """One inlier threshold: its figures, pair by pair, and the seconds that its estimation took."""
 
-    Images are told apart by their content, so that any sequence of pairs profits, whatever its images come from.
-    """
+    def __init__(self, max_error_px: float, estimator: str, seed: int) -> None:
+        self.max_error_px, self.estimator, self.seed = max_error_px, estimator, seed
+        self.figures: list[PairFigures] = []
+        self._seconds = {"estimation": 0.0}
 
-    def __init__(
-        self, network: nn.Module, device: torch.device, num_keypoints: int, nms_radius: int, seconds: dict[str, float]
-    ) -> None:
-        self.network, self.device, self.seconds = network, device, seconds
-        self.num_keypoints, self.nms_radius = num_keypoints, nms_radius
-        self._known: OrderedDict[bytes, Features] = OrderedDict()
+    @property
+    def seconds(self) -> float:
+        return self._seconds["estimation"]
 
-    def __call__(self, image: Float[Tensor, "3 h w"]) -> Features:
-        key = hashlib.sha1(str(tuple(image.shape)).encode())
-        key.update(image.cpu().contiguous().numpy().data)
-        features = self._known.pop(key.digest(), None)
-        if features is None:
-            with _timed(self.seconds, "features"):
-                features = self._finite(
-                    detect(
-                        self.network,  # type: ignore[arg-type]
-                        image[None].to(self.device),
-                        num_keypoints=self.num_keypoints,
-                        nms_radius=self.nms_radius,
-                    )
-                )
-        self._known[key.digest()] = features
-        if len(self._known) > FEATURES_KEPT:
-            self._known.popitem(last=False)
-        return features
-
-    @staticmethod
-    def _finite(features: Features) -> Features:
-        """A network may answer a strange image with NaN: such key points are no key points."""
-        finite = features.descriptor.isfinite().all(-1) & features.xy_px.isfinite().all(-1)
-        return Features(
-            xy_px=torch.where(finite[..., None], features.xy_px, 0.0),
-            score=features.score,
-            descriptor=torch.where(finite[..., None], features.descriptor, 0.0),
-            valid=features.valid & finite,
+    def judge(self, matched: _MatchedPair) -> None:
+        pair, xy1_px, xy2_px = matched.pair, matched.xy1_px, matched.xy2_px
+        with timed(self._seconds, "estimation"):
+            pose = estimate_pose(
+                self.estimator,
+                xy1_px,
+                xy2_px,
+                pair.K1.to(xy1_px.device),
+                pair.K2.to(xy2_px.device),
+                max_error_px=self.max_error_px,
+                seed=self.seed,
+            )
+            failed = not pose.valid.item()
+        rotation, translation = relative_pose_error(
+            pose.R.cpu().double(),
+            pose.t.cpu().double(),
+            pair.R.cpu().double(),
+            pair.t.cpu().double(),
+            fold_translation=True,
         )
-
-
-def _report(figures: list[_PairFigures], settings: dict[str, Any], seconds: dict[str, float]) -> EvaluationReport:
-    errors = [pair.error_deg for pair in figures]
-    by_scene: dict[str, list[_PairFigures]] = defaultdict(list)
-    for pair in figures:
-        by_scene[pair.scene].append(pair)
-    return EvaluationReport(
-        auc=_keyed(pose_auc(errors)),
-        auc_binned=_keyed(pose_auc_binned(errors)),
-        mean_clipped_accuracy=_keyed(mean_clipped_accuracy(errors)),
-        errors_deg=errors,
-        rotation_errors_deg=[pair.rotation_deg for pair in figures],
-        translation_errors_deg=[pair.translation_deg for pair in figures],
-        median_error_deg=statistics.median(errors),
-        num_pairs=len(figures),
-        num_failed=sum(pair.failed for pair in figures),
-        num_matches=[pair.num_matches for pair in figures],
-        num_inliers=[pair.num_inliers for pair in figures],
-        precisions=[pair.precision for pair in figures],
-        precision=statistics.fmean(pair.precision for pair in figures),
-        scenes={scene: _scene_figures(pairs) for scene, pairs in by_scene.items()},
-        names=[pair.name for pair in figures],
-        settings=settings,
-        seconds=seconds,
-    )
-
-
-def _scene_figures(pairs: list[_PairFigures]) -> SceneFigures:
-    errors = [pair.error_deg for pair in pairs]
-    return SceneFigures(
-        num_pairs=len(pairs),
-        num_failed=sum(pair.failed for pair in pairs),
-        auc=_keyed(pose_auc(errors)),
-        median_error_deg=statistics.median(errors),
-        mean_num_matches=statistics.fmean(pair.num_matches for pair in pairs),
-        precision=statistics.fmean(pair.precision for pair in pairs),
-    )
-
-
-def _keyed(figures: Mapping[int | float, float]) -> dict[str, float]:
-    return {f"{threshold:g}": value for threshold, value in figures.items()}
-
-
-@contextmanager
-def _eval_mode(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """The network on ``device`` in eval mode; where it was and how it was afterwards."""
-    home = device_of(network)
-    network.to(device)
-    try:
-        with in_eval_mode(network):
-            yield
-    finally:
-        network.to(home)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()  # else the stage that first waits is charged with the ones before it
-    seconds[stage] += time.perf_counter() - start
+        within = matched.epipolar_errors_px < self.max_error_px
+        self.figures.append(
+            PairFigures(
+                scene=pair.scene,
+                name=pair.name,
+                images=matched.images,
+                rotation_deg=FAILED_DEG if failed else math.degrees(rotation.item()),
+                translation_deg=FAILED_DEG if failed else math.degrees(translation.item()),
+                failed=failed,
+                num_matches=xy1_px.shape[0],
+                num_inliers=int(pose.inliers.sum()),
+                precision=100 * within.double().mean().item() if len(within) else 0.0,
+            )
+        )
 
 
 def _progress(count: int, show: bool) -> Iterator[int]:

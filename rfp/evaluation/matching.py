@@ -6,18 +6,24 @@ from torch import Tensor
 
 from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import essential_from_pose
-from rfp.policy.matches import mutual_nearest_neighbours
+from rfp.matching import ImageSize, load_matcher, match
+from rfp.models.pretrained import network_name
 from rfp.records import Features
-from rfp.rollout import FeatureNetwork, detect
+from rfp.rollout import FeatureNetwork, Matcher, detect
 
 
-def match_features(features1: Features, features2: Features) -> tuple[Float[Tensor, "M 2"], Float[Tensor, "M 2"]]:
-    """The pixel positions of the mutual nearest neighbours of two images (B = 1), matched row by row."""
-    index2, mutual = mutual_nearest_neighbours(
-        features1.descriptor, features2.descriptor, features1.valid, features2.valid
-    )
-    chosen = mutual[0]
-    return features1.xy_px[0][chosen], features2.xy_px[0][index2[0][chosen]]
+def match_features(
+    features1: Features,
+    features2: Features,
+    matcher: str | Matcher = "mutual",
+    *,
+    size1: ImageSize | None = None,
+    size2: ImageSize | None = None,
+) -> tuple[Float[Tensor, "M 2"], Float[Tensor, "M 2"]]:
+    """The pixel positions of the matches of two images (B = 1), matched row by row: see :func:`rfp.matching.match`."""
+    matches = match(features1, features2, matcher, size1=size1, size2=size2)
+    chosen = matches.valid[0]
+    return features1.xy_px[0][chosen], features2.xy_px[0][matches.index2[0][chosen]]
 
 
 def match_images(
@@ -27,12 +33,16 @@ def match_images(
     *,
     num_keypoints: int = 1024,
     nms_radius: int = 2,
+    matcher: str | Matcher = "mutual",
 ) -> tuple[Float[Tensor, "M 2"], Float[Tensor, "M 2"]]:
     """The matched pixel positions in two images (on the network's device) under deployment, row by row."""
     first, second = (
         detect(network, image[None], num_keypoints=num_keypoints, nms_radius=nms_radius) for image in (image1, image2)
     )
-    return match_features(first, second)
+    if isinstance(matcher, str):
+        matcher = load_matcher(matcher, network=network_name(network))  # type: ignore[arg-type]
+    size1, size2 = ((image.shape[-2], image.shape[-1]) for image in (image1, image2))
+    return match_features(first, second, matcher, size1=size1, size2=size2)
 
 
 def epipolar_error_px(

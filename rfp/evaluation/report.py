@@ -1,101 +1,114 @@
-"""The figures of one evaluation: as a record, as JSON, as a table."""
+"""Pose figures as tables, of text or of Markdown, with a line under each that says what they were made with."""
 
-import json
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
+from rfp.evaluation.bootstrap import Interval
+from rfp.evaluation.pose_figures import EvaluationReport, SceneFigures, SceneMean
+from rfp.evaluation.tables import align, as_markdown
 
-@dataclass(frozen=True)
-class SceneFigures:
-    """The figures of one scene's pairs."""
+INTERVALS = "95% intervals: the images of each scene resampled, not the pairs, since pairs share images"
 
-    num_pairs: int
-    num_failed: int
-    auc: dict[str, float]
-    median_error_deg: float
-    mean_num_matches: float
-    precision: float
-
-
-@dataclass(frozen=True)
-class EvaluationReport:
-    """What :func:`rfp.evaluate` found. Angles in degrees, areas and shares in percent; lists run over the pairs."""
-
-    auc: dict[str, float]
-    """The integral AUC at "5", "10" and "20" degrees (:func:`rfp.evaluation.pose_auc`) of the pose error."""
-    auc_binned: dict[str, float]
-    """The one in 5-degree bins, which older papers report (:func:`rfp.evaluation.pose_auc_binned`)."""
-    mean_clipped_accuracy: dict[str, float]
-    errors_deg: list[float]
-    """The larger of rotation and translation error; 180 for a pair without an estimate."""
-    rotation_errors_deg: list[float]
-    translation_errors_deg: list[float]
-    """Between directions, t and -t taken as one (at most 90 but for failures), as everyone reports it."""
-    median_error_deg: float
-    num_pairs: int
-    num_failed: int
-    """Pairs with fewer than five matches, or without an estimate. They count, with 180 degrees."""
-    num_matches: list[int]
-    num_inliers: list[int]
-    precisions: list[float]
-    """Share of each pair's matches within ``max_error_px`` (Sampson) of the true epipolar geometry; 0 without any."""
-    precision: float
-    """Their mean over the pairs."""
-    scenes: dict[str, SceneFigures]
-    names: list[str]
-    settings: dict[str, Any]
-    """Estimator, threshold, image size, budget of key points, …: a figure means nothing without them."""
-    seconds: dict[str, float]
-    """Time spent on decoding, features, matching and estimation."""
-
-    def to_json(self) -> str:
-        """The report as JSON text, one field a key."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False)
+REST = ["median", "failed", "matches", "inliers", "precision"]
+"""The heads of the columns beside the areas."""
 
 
 def format_table(reports: Mapping[str, EvaluationReport]) -> str:
     """Reports side by side, one a row, under the settings they share."""
     settings = next(iter(reports.values())).settings
     header = ["", "AUC@5", "AUC@10", "AUC@20", "median", "failed", "matches", "precision"]
-    rows = [[name, *_columns(report)] for name, report in reports.items()]
-    return f"{_align([header, *rows])}\n{describe_settings(settings)}"
+    rows = []
+    for name, report in reports.items():
+        figures = [f"{value:.1f}" for value in report.auc.values()]
+        matches = statistics.fmean(report.num_matches)
+        rest = [f"{report.median_error_deg:.2f}°", str(report.num_failed), f"{matches:.0f}", f"{report.precision:.1f}%"]
+        rows.append([name, *figures, *rest])
+    return f"{align([header, *rows])}\n{describe_settings(settings)}"
 
 
 def format_scenes(report: EvaluationReport) -> str:
-    """One row a scene and, where there are several, one for all of them."""
-    header = ["scene", "pairs", "AUC@5", "AUC@10", "AUC@20", "median", "failed", "matches", "precision"]
-    rows = []
+    """One row a scene and, where there are several, one for all pairs and one for the mean over the scenes."""
+    lines = [align(scene_rows(report)), describe_settings(report.settings)]
+    if has_intervals(report):
+        lines.append(INTERVALS)
+    return "\n".join([*lines, describe_time(report)])
+
+
+def format_scenes_markdown(report: EvaluationReport) -> str:
+    """The same as a Markdown table."""
+    lines = [as_markdown(scene_rows(report, markdown=True)), "", f"{describe_settings(report.settings)}."]
+    if has_intervals(report):
+        lines.append(f"{INTERVALS}.")
+    return "\n".join(lines)
+
+
+def scene_rows(report: EvaluationReport, *, markdown: bool = False) -> list[list[str]]:
+    """The cells of the table of scenes, the header first. In Markdown an interval stands beside its figure."""
+    intervals = has_intervals(report) and not markdown
+    rows = [["scene", "pairs", *interval_heads(report, markdown), *REST]]
     for name, scene in report.scenes.items():
-        figures = [*scene.auc.values()]
-        rest = _rest(scene.median_error_deg, scene.num_failed, scene.mean_num_matches, scene.precision)
-        rows.append([name, str(scene.num_pairs), *(f"{value:.1f}" for value in figures), *rest])
-    if len(rows) > 1:
-        rows.append(["all", str(report.num_pairs), *_columns(report)])
-    return f"{_align([header, *rows])}\n{describe_settings(report.settings)}"
+        rows.append([name, str(scene.num_pairs), *_areas(scene, markdown, intervals), *_rest(scene)])
+    if len(report.scenes) > 1:
+        rows.append(["all", str(report.num_pairs), *report_cells(report, markdown)])
+    if report.scene_mean is not None:
+        mean = report.scene_mean
+        rows.append([f"mean of {mean.num_scenes} scenes", "", *_areas(mean, markdown, intervals), *_rest(mean)])
+    return rows
+
+
+def interval_heads(report: EvaluationReport, markdown: bool) -> list[str]:
+    """The heads of the areas and, in text, of their intervals beside them."""
+    areas = [f"AUC@{threshold}" for threshold in report.auc]
+    return areas + ([f"95% @{threshold}" for threshold in report.auc] if has_intervals(report) and not markdown else [])
+
+
+def report_cells(report: EvaluationReport, markdown: bool) -> list[str]:
+    """All pairs of a report under ``interval_heads`` and ``REST``."""
+    rest = [f"{report.median_error_deg:.2f}°", str(report.num_failed), f"{statistics.fmean(report.num_matches):.0f}"]
+    rest += [f"{report.inlier_ratio:.1f}%", f"{report.precision:.1f}%"]
+    return [*_areas(report, markdown, has_intervals(report)), *rest]
+
+
+def has_intervals(report: EvaluationReport) -> bool:
+    """Whether there were images enough for an interval anywhere."""
+    return any(any(figures.auc_interval.values()) for figures in (report, *report.scenes.values()))
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:
     """The line under a table: what its figures were made with."""
     size = f"{settings['image_size']} px" if settings["image_size"] else "stored sizes"
     return (
-        f"{settings['estimator']} at {settings['max_error_px']:g} px, images of {size}, "
-        f"{settings['num_keypoints']} key points, NMS radius {settings['nms_radius']}, mutual nearest neighbours"
+        f"{settings['estimator']} at {settings['max_error_px']:g} px{_chosen(settings)}, images of {size}, "
+        f"{settings['num_keypoints']} key points, NMS radius {settings['nms_radius']}, {settings['matching']}"
     )
 
 
-def _columns(report: EvaluationReport) -> list[str]:
-    matches = statistics.fmean(report.num_matches)
-    rest = _rest(report.median_error_deg, report.num_failed, matches, report.precision)
-    return [*(f"{value:.1f}" for value in report.auc.values()), *rest]
+def describe_time(report: EvaluationReport) -> str:
+    """Seconds by stage."""
+    parts = [f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()]
+    return f"time for {report.num_pairs} pairs: {', '.join(parts)}"
 
 
-def _rest(median: float, failed: int, matches: float, precision: float) -> list[str]:
-    return [f"{median:.2f}°", str(failed), f"{matches:.0f}", f"{precision:.1f}%"]
+def _chosen(settings: Mapping[str, Any]) -> str:
+    tried = settings.get("thresholds_tried_px") or []
+    return f" (the best of {len(tried)} on these pairs)" if len(tried) > 1 else ""
 
 
-def _align(rows: list[list[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+def _areas(figures: EvaluationReport | SceneFigures | SceneMean, markdown: bool, intervals: bool) -> list[str]:
+    values = [f"{value:.1f}" for value in figures.auc.values()]
+    ranges = [format_interval(figures.auc_interval.get(threshold)) for threshold in figures.auc]
+    if not markdown:
+        return [*values, *(ranges if intervals else [])]
+    return [f"{value} ({text})" if text != "–" else value for value, text in zip(values, ranges)]
+
+
+def format_interval(interval: Interval | None) -> str:
+    """Low–high, a dash alone where there is none."""
+    return "–" if interval is None else f"{interval[0]:.1f}–{interval[1]:.1f}"
+
+
+def _rest(figures: SceneFigures | SceneMean) -> list[str]:
+    failed = str(figures.num_failed) if isinstance(figures, SceneFigures) else ""
+    shares = [f"{figures.inlier_ratio:.1f}%", f"{figures.precision:.1f}%"]
+    return [f"{figures.median_error_deg:.2f}°", failed, f"{figures.mean_num_matches:.0f}", *shares]

@@ -10,7 +10,7 @@ from rfp.records import InputError
 K1 = torch.tensor([[500.0, 0.0, 320.0], [0.0, 510.0, 240.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
 K2 = torch.tensor([[700.0, 0.0, 300.0], [0.0, 690.0, 260.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
 
-ACCURACY_DEG = {"poselib": 0.5, "opencv": 3.5, "opencv-ransac": 3.5, "rfp": 0.7}
+ACCURACY_DEG = {"poselib": 0.5, "opencv": 3.5, "opencv-ransac": 3.5, "pycolmap": 0.8, "rfp": 0.7}
 """At 0.3 px of noise; OpenCV's two end without a non-linear refinement of the pose."""
 
 
