@@ -156,7 +156,12 @@ def camera_of(image: ImageFeatures) -> Any:
     try:
         camera = pycolmap.infer_camera_from_image(image.path)
     except (ValueError, RuntimeError) as error:
-        raise InputError(f"{image.path}: pycolmap cannot read it ({' '.join(str(error).split())})") from None
+        raise InputError(f"{image.path}: pycolmap cannot read it ({error}); convert it to JPEG or PNG") from None
+    if (camera.width, camera.height) != image.size:
+        raise InputError(
+            f"{image.path}: is {camera.width}×{camera.height} pixels for pycolmap, its key points are of an image of "
+            f"{width}×{height}; detect them in the image as stored"
+        )
     return camera
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rfp.data.images import read_image, resize_image
 from rfp.matching.match import MatchingFunction, load_matcher
-from rfp.records import Features, map_tensors
+from rfp.records import Features, InputError, map_tensors
 from rfp.rollout import FeatureNetwork, detect
 
 
@@ -25,6 +25,15 @@ class DetectionOptions:
     """Key points an image."""
     nms_radius: int = 2
     """Radius of the non-maximum suppression in pixels of the resized image."""
+
+    def __post_init__(self):
+        if self.image_size is not None and self.image_size < 1:
+            raise InputError(f"expected an image size of at least 1 pixel, got {self.image_size}; 1024 is usual")
+        if self.num_keypoints < 1 or self.nms_radius < 0:
+            raise InputError(
+                "expected at least 1 key point an image and an NMS radius of at least 0, got "
+                f"{self.num_keypoints} and {self.nms_radius}"
+            )
 
 
 @dataclass(frozen=True)

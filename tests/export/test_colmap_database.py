@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ import torch
 import rfp
 from rfp.export.colmap_database import ImageFeatures, PairMatches, write_database
 from rfp.records import InputError
+from tests.export.exif import write_jpeg
 from tests.networks import TinyTestNetwork
 from tests.scenes import relative_pose, render_views, write_pairs_folder
 
@@ -93,27 +96,58 @@ def test_pixels_are_where_colmap_itself_puts_them(tmp_path):
         assert camera.has_prior_focal_length
 
 
-def test_unknown_cameras_are_guessed_as_pycolmap_guesses_them(tmp_path):
+def _tables(path):
+    with pycolmap.Database.open(path) as database:
+        return [
+            [camera.summary() for camera in database.read_all_cameras()],
+            [(image.name, image.camera_id, image.frame_id) for image in database.read_all_images()],
+            [rig.summary() for rig in database.read_all_rigs()],
+            [frame.summary() for frame in database.read_all_frames()],
+        ]
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 6])
+def test_unknown_cameras_are_those_that_pycolmap_itself_reads_or_guesses(tmp_path, orientation):
+    """From EXIF's focal length, or without EXIF; an EXIF orientation turns nothing."""
     (tmp_path / "images").mkdir()
-    for name in ("a.jpg", "b.jpg"):
-        cv2.imwrite(str(tmp_path / "images" / name), np.full((40, 60, 3), 90, np.uint8))
+    names = ("a.jpg", "b.jpg")
+    for name in names:
+        pixels = np.full((40, 60, 3), 90, np.uint8)
+        if orientation is None:
+            cv2.imwrite(str(tmp_path / "images" / name), pixels)
+        else:
+            write_jpeg(tmp_path / "images" / name, pixels, orientation=orientation)
     pycolmap.Database.open(tmp_path / "theirs.db").close()
-    pycolmap.import_images(tmp_path / "theirs.db", tmp_path / "images")
-    for path in (None, tmp_path / "images" / "a.jpg"):
-        images = [ImageFeatures(name, (60, 40), torch.zeros(0, 2), path=path) for name in ("a.jpg", "b.jpg")]
-        write_database(tmp_path / "ours.db", images, [], overwrite=True)
-        tables = []
-        for database in ("ours.db", "theirs.db"):
-            with pycolmap.Database.open(tmp_path / database) as opened:
-                tables.append(
-                    [
-                        [repr(camera.todict()) for camera in opened.read_all_cameras()],
-                        [repr(image.todict()) for image in opened.read_all_images()],
-                        [rig.summary() for rig in opened.read_all_rigs()],
-                        [frame.summary() for frame in opened.read_all_frames()],
-                    ]
-                )
-        assert tables[0] == tables[1]
+    pycolmap.import_images(tmp_path / "theirs.db", tmp_path / "images", pycolmap.CameraMode.PER_IMAGE)
+    images = [ImageFeatures(name, (60, 40), torch.zeros(0, 2), path=tmp_path / "images" / name) for name in names]
+    write_database(tmp_path / "ours.db", images, [])
+    assert _tables(tmp_path / "ours.db") == _tables(tmp_path / "theirs.db")
+    with pycolmap.Database.open(tmp_path / "ours.db") as database:
+        camera = database.read_all_cameras()[0]
+    assert (camera.width, camera.height) == (60, 40)
+    assert camera.has_prior_focal_length == (orientation is not None)
+    if orientation is None:  # without the files: the same guess
+        write_database(tmp_path / "guess.db", [replace(image, path=None) for image in images], [])
+        assert _tables(tmp_path / "guess.db") == _tables(tmp_path / "theirs.db")
+
+
+def test_images_of_one_named_camera_share_it(tmp_path):
+    sizes = {"a": (60, 40), "b": (60, 40), "c": (40, 60)}
+    images = [ImageFeatures(name, size, torch.zeros(0, 2), camera="mine") for name, size in sizes.items()]
+    assert write_database(tmp_path / "a.db", images, []).num_cameras == 2
+    with pycolmap.Database.open(tmp_path / "a.db") as database:
+        assert [image.camera_id for image in database.read_all_images()] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [(b"not an image", "pycolmap cannot read it"), (None, "is 30×20 pixels for pycolmap")]
+)
+def test_a_file_that_colmap_sees_otherwise_is_one_line(tmp_path, content, expected):
+    path = write_jpeg(tmp_path / "a.jpg", np.zeros((20, 30, 3), np.uint8))
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=expected):
+        write_database(tmp_path / "a.db", [ImageFeatures("a.jpg", (60, 40), torch.zeros(0, 2), path=path)], [])
 
 
 def _two(name2="b.png", **change):

@@ -10,7 +10,7 @@ import torch
 
 import rfp
 from rfp.data import read_image, resize_image
-from rfp.export.detection import DetectionOptions, FoundMatches
+from rfp.export.detection import DetectedFeatures, DetectionOptions, FoundMatches, match_pairs
 from rfp.export.hloc import check_names, export_hloc, write_matches
 from rfp.export.image_folder import ExhaustivePairs, open_image_folder, read_pair_list
 from rfp.records import InputError
@@ -227,3 +227,22 @@ def test_ten_thousand_images_have_fifty_million_pairs_that_nobody_lists():
     pairs = ExhaustivePairs([str(index) for index in range(10_000)])
     assert len(pairs) == 49_995_000
     assert next(iter(pairs)) == ("0", "1")
+
+
+def test_features_beyond_the_cache_are_read_again_and_not_kept():
+    detected = {name: DetectedFeatures((9, 9), *_three_points(), 1.0) for name in "abcd"}
+    read = []
+
+    def reading(name):
+        read.append(name)
+        return detected[name]
+
+    two_images = 2 * detected["a"].descriptor.nbytes
+    pairs = [("a", "b"), ("a", "c"), ("a", "d"), ("b", "a")]
+    found = match_pairs(pairs, reading, device=torch.device("cpu"), cache_bytes=two_images)
+    assert [len(matches.index) for matches in found] == [3, 3, 3, 3]
+    assert read == ["a", "b", "c", "d", "b"]
+
+
+def _three_points():
+    return torch.zeros(3, 2), torch.zeros(3), torch.eye(3)
