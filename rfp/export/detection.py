@@ -97,7 +97,7 @@ def match_pairs(
     *,
     device: torch.device,
     matcher: str | MatchingFunction = "mutual",
-    cache_bytes: float = 512e6,
+    cache_bytes: int = 512_000_000,
 ) -> Iterator[FoundMatches]:
     """The matches of each pair, one at a time; the features last used are kept, up to ``cache_bytes``."""
     matcher = load_matcher(matcher) if isinstance(matcher, str) else matcher
