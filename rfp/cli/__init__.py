@@ -43,11 +43,15 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
     """The command that the arguments ask for, and the function that runs it."""
     import tyro
 
-    from rfp.cli import evaluate, export, inspect, match, train
+    from rfp.cli import compare, evaluate, evaluate_homographies, export, inspect, localize, match, reconstruct, train
 
     commands: dict[type, tuple[str, Callable[[Any], Any]]] = {
         train.Train: ("train", train.train),
         evaluate.Evaluate: ("evaluate", evaluate.run),
+        compare.Compare: ("compare", compare.run),
+        evaluate_homographies.EvaluateHomographies: ("evaluate-homographies", evaluate_homographies.run),
+        localize.Localize: ("localize", localize.run),
+        reconstruct.Reconstruct: ("reconstruct", reconstruct.run),
         match.Match: ("match", match.run),
         inspect.Inspect: ("inspect", inspect.run),
         export.Export: ("export", export.run),

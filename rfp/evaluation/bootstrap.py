@@ -64,6 +64,18 @@ def resampled_auc(
     return 100 * (counts @ clipped + largest / (2 * threshold_deg)) / total  # 0 / 0 of an empty sample is NaN
 
 
+def recall_band(
+    errors_deg: Float[Tensor, "N"], counts: Float[Tensor, "R N"], at_deg: Float[Tensor, "G"]
+) -> tuple[Float[Tensor, "G"], Float[Tensor, "G"]]:
+    """(low, high): the central 95 %, at each of G errors, of the share of pairs below it, in percent."""
+    total = counts.sum(dim=1)
+    below = (errors_deg[:, None] < at_deg).to(counts.dtype)
+    share = (100 * (counts @ below) / total[:, None])[total > 0]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = torch.quantile(share, torch.tensor([tail, 1 - tail], dtype=share.dtype), dim=0)
+    return low, high
+
+
 def interval(samples: Float[Tensor, "R"]) -> Interval | None:
     """The central 95 % of the samples, None where fewer than half of them say anything."""
     known = samples[samples.isfinite()]

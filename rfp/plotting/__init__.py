@@ -1,13 +1,19 @@
 """Pictures of matches and of training runs; matplotlib is imported here only."""
 
 from rfp.plotting.curves import draw_training, reward_curve
+from rfp.plotting.errors import ErrorCurve, draw_error_curves, draw_paired_errors
 from rfp.plotting.figures import save_figure
+from rfp.plotting.keypoints import draw_keypoints_of_networks
 from rfp.plotting.matches import DrawnMatches, draw_matches, draw_matches_of_networks
 
 __all__ = [
     "DrawnMatches",
+    "ErrorCurve",
+    "draw_error_curves",
+    "draw_keypoints_of_networks",
     "draw_matches",
     "draw_matches_of_networks",
+    "draw_paired_errors",
     "draw_training",
     "reward_curve",
     "save_figure",

@@ -1,0 +1,112 @@
+"""Pictures of pose errors: the share of pairs below each error, and the errors of two runs pair by pair."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+RUN_COLOURS = ("#1d5c94", "#d97706", "#0f9d82", "#8b3fa8", "#6b7280", "#d1495b")
+"""They differ in lightness too, and each run has a line style of its own besides."""
+
+LINE_STYLES = ("-", (0, (5, 1.5)), (0, (1, 1)), "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2)))
+
+NEUTRAL, BETTER, WORSE = "#9aa3ad", "#0f9d82", "#d1495b"
+
+FAILED_DEG = 180.0
+
+
+@dataclass(frozen=True)
+class ErrorCurve:
+    """The errors of one run, in degrees, and what stands beside its name."""
+
+    errors_deg: Sequence[float]
+    auc: Mapping[str, float]
+    """Percent by threshold in degrees."""
+    band: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    """(errors, low, high): where the share of pairs below each of these errors may lie, in percent."""
+
+
+def draw_error_curves(curves: Mapping[str, ErrorCurve], *, largest_deg: float = 20.0, note: str = "") -> Figure:
+    """The share of pairs with an error below x, for x up to ``largest_deg``: one line a run, its AUC in the legend.
+
+    Args:
+        note: What the figures were made with; stands below.
+    """
+    figure = Figure(figsize=(5.2, 3.9), layout="constrained")
+    axes = figure.subplots()
+    for number, (label, curve) in enumerate(curves.items()):
+        colour = RUN_COLOURS[number % len(RUN_COLOURS)]
+        style = LINE_STYLES[number % len(LINE_STYLES)]
+        x, share = recall_steps(curve.errors_deg, largest_deg)
+        areas = " / ".join(f"{value:.1f}" for value in curve.auc.values())
+        axes.plot(
+            x, share, color=colour, linestyle=style, linewidth=1.6, drawstyle="steps-post", label=f"{label}: {areas}"
+        )
+        if curve.band is not None:
+            axes.fill_between(*curve.band, color=colour, alpha=0.13, linewidth=0)
+    for threshold in next(iter(curves.values())).auc:
+        if float(threshold) < largest_deg:
+            axes.axvline(float(threshold), color=NEUTRAL, linewidth=0.6, linestyle=":", zorder=0)
+    heads = "/".join(next(iter(curves.values())).auc)
+    axes.legend(
+        title=f"AUC@{heads} (%)", loc="lower right", fontsize=8, title_fontsize=8, frameon=False, alignment="left"
+    )
+    axes.set(xlim=(0, largest_deg), ylim=(0, 100), xlabel="pose error (degrees)", ylabel="pairs below it (%)")
+    _plain(axes)
+    _add_note(figure, note)
+    return figure
+
+
+def recall_steps(errors_deg: Sequence[float], largest_deg: float) -> tuple[np.ndarray, np.ndarray]:
+    """(x, y): at each error the share of pairs, in percent, with at most that error; from 0 to ``largest_deg``."""
+    errors = np.sort(np.asarray(errors_deg, dtype=float))
+    inside = errors[errors < largest_deg]
+    share = 100 * np.arange(1, len(inside) + 1) / max(1, len(errors))
+    last = share[-1] if len(share) else 0.0
+    return np.concatenate([[0.0], inside, [largest_deg]]), np.concatenate([[0.0], share, [last]])
+
+
+def draw_paired_errors(
+    first_deg: Sequence[float], second_deg: Sequence[float], labels: tuple[str, str], *, note: str = ""
+) -> Figure:
+    """Each pair as a point, its error in the first run to the right and in the second upwards: below is better.
+
+    Logarithmic from 0.1 degrees; pairs without a pose lie in a band of their own at the far ends.
+    """
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+    axes = figure.subplots()
+    first, second = (np.asarray(errors, dtype=float) for errors in (first_deg, second_deg))
+    x, y = (np.where(errors >= FAILED_DEG, 300.0, np.clip(errors, 0.1, 180.0)) for errors in (first, second))
+    colours = np.where(y < x / 1.05, BETTER, np.where(y > x * 1.05, WORSE, NEUTRAL))
+    axes.plot([0.1, 400], [0.1, 400], color=NEUTRAL, linewidth=0.8, zorder=0)
+    for edge in (5.0, 20.0):
+        axes.axvline(edge, color=NEUTRAL, linewidth=0.5, linestyle=":", zorder=0)
+        axes.axhline(edge, color=NEUTRAL, linewidth=0.5, linestyle=":", zorder=0)
+    axes.scatter(x, y, s=14, c=colours, alpha=0.75, linewidths=0.3, edgecolors="white")
+    ticks = [0.1, 0.5, 1, 2, 5, 10, 20, 45, 90, 300]
+    names = ["≤0.1", "0.5", "1", "2", "5", "10", "20", "45", "90", "failed"]
+    axes.set(xscale="log", yscale="log", xlim=(0.085, 420), ylim=(0.085, 420), aspect="equal")
+    axes.set_xticks(ticks, names, fontsize=7)
+    axes.set_yticks(ticks, names, fontsize=7)
+    axes.minorticks_off()
+    axes.set(xlabel=f"error of {labels[0]} (degrees)", ylabel=f"error of {labels[1]} (degrees)")
+    better, worse = int((y < x / 1.05).sum()), int((y > x * 1.05).sum())
+    axes.text(
+        0.97, 0.04, f"{labels[1]} better: {better}", color=BETTER, fontsize=8, ha="right", transform=axes.transAxes
+    )
+    axes.text(0.03, 0.95, f"worse: {worse}", color=WORSE, fontsize=8, transform=axes.transAxes)
+    _plain(axes)
+    _add_note(figure, note)
+    return figure
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8, length=3)
+
+
+def _add_note(figure: Figure, note: str) -> None:
+    if note:
+        figure.supxlabel(note, fontsize=6.5, color="#4b5563")
