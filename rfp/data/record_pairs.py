@@ -1,9 +1,10 @@
 """Sequences of image pairs over checked records: what the readers of known data sets share."""
 
+import copy
 import dataclasses
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -37,8 +38,8 @@ Item = TypeVar("Item")
 class RecordPairs(Sequence[Item], ABC, Generic[Record, Item]):
     """A sequence that makes its items from records when they are asked for; images are decoded once and kept.
 
-    It has the attributes of :class:`rfp.data.PosedPairs`: ``records``, ``names``, ``image_paths``, ``image_size`` and
-    ``check_images()``.
+    It has the attributes of :class:`rfp.data.PosedPairs`: ``records``, ``names``, ``image_paths``, ``image_size``,
+    ``check_images()``, ``unreadable_images()`` and ``without_images()``.
 
     Args:
         records: one for each pair, checked.
@@ -100,6 +101,28 @@ class RecordPairs(Sequence[Item], ABC, Generic[Record, Item]):
         """
         for record in self._first_records():
             self._check(record)
+
+    def unreadable_images(self) -> dict[Path, str]:
+        """Every image that cannot be read, and what is wrong with it; each distinct image is decoded once."""
+        problems = {}
+        for path in self.image_paths:
+            try:
+                self._cache.image(path)
+            except InputError as error:
+                problems[path] = str(error)
+        return problems
+
+    def without_images(self, paths: Collection[Path]) -> "RecordPairs[Record, Item]":
+        """The pairs that show none of these images, in the same order; decoded images are shared with this object.
+
+        Raises:
+            InputError: no pair is left.
+        """
+        rest = copy.copy(self)
+        rest.records = tuple(record for record in self.records if not {record.image1, record.image2} & set(paths))
+        if not rest.records:
+            raise InputError(f"{self.source}: no pair is left without {len(paths)} images that cannot be used")
+        return rest
 
     def stored_size(self, path: Path) -> tuple[int, int]:
         """(width, height) of an image as stored, in pixels."""

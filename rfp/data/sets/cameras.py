@@ -47,9 +47,12 @@ def check_camera(camera: Camera, location: str) -> None:
             raise InputError(f"{location}: {problem}")
 
 
-def check_baseline(record: PairRecord, location: str) -> None:
-    """Raise InputError where both cameras stand at one place: the direction of t means nothing then."""
-    if not float(record.t.norm()) > 0:
+def check_baseline(record: PairRecord, location: str, *cameras: Camera) -> None:
+    """Raise InputError where both cameras stand at one place: the direction of t means nothing then.
+
+    Where t was computed from two ``cameras``, their own t say what rounding leaves of nothing.
+    """
+    if not float(record.t.norm()) > 1e-12 * sum(float(np.linalg.norm(camera.t)) for camera in cameras):
         raise InputError(f"{location}: t is zero, so the pair has no direction of translation; remove the pair")
 
 

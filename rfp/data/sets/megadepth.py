@@ -108,9 +108,10 @@ class _Scene:
 
         def located() -> Iterator[tuple[str, PairRecord]]:
             for number, (first, second) in enumerate(pairs):
-                record = posed_record(self._camera(first), self._camera(second), scene)
+                cameras = self._camera(first), self._camera(second)
+                record = posed_record(*cameras, scene)
                 location = f"{self.path}, pair {number} (images {first} and {second})"
-                check_baseline(record, location)
+                check_baseline(record, location, *cameras)
                 yield location, record
 
         return distinct_records(located(), self.path)

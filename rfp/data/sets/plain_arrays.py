@@ -8,6 +8,7 @@ import importlib
 import pickle
 import zipfile
 from collections.abc import Iterable
+from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, Any
 
@@ -81,7 +82,7 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     return array
 
 
-def _read_objects(file: IO[bytes]) -> np.ndarray | None:
+def _read_objects(file: IO[bytes] | BufferedIOBase) -> np.ndarray | None:
     """The array of objects that the file holds, or None where its numbers are stored as they are."""
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):

@@ -71,9 +71,10 @@ class ReinforcedFeaturePointsPairs(PosedRecordPairs):
 
         def located() -> Iterator[tuple[str, PairRecord]]:
             for first, second in evenly_spaced(pairs, max_pairs):
-                record = posed_record(camera(first), camera(second), _scene(folder))
+                two = camera(first), camera(second)
+                record = posed_record(*two, _scene(folder))
                 location = f"{folder}, images {first + 1} and {second + 1} of the lists"
-                check_baseline(record, location)
+                check_baseline(record, location, *two)
                 yield location, record
 
         super().__init__(distinct_records(located(), folder), image_size=image_size, cache_mb=cache_mb, source=folder)

@@ -10,6 +10,7 @@ from rfp.data import InputError
 from rfp.data.sets import SuperGluePairs
 from rfp.data.sets.superglue_pairs import turn_view
 from rfp.policy.keypoints import KeypointOptions
+from rfp.robust.options import RansacOptions
 from rfp.rollout import RolloutOptions
 from tests.data.sets.blobs import assert_pose_is_true, blob_views, relative_matrix, render_blobs, write_image
 
@@ -113,7 +114,8 @@ def test_evaluate_and_train_take_it_as_it_is(tmp_path, network):
     report = rfp.evaluate(network.eval(), pairs, num_keypoints=32, device="cpu")
     assert len(report.errors_deg) == 2
     keypoints = KeypointOptions(num_keypoints=16, max_candidates=64)
-    rollout = RolloutOptions(keypoints=keypoints, num_keypoint_draws=2, num_match_draws=2)
+    ransac = RansacOptions(num_hypotheses=8, resample_rounds=1, resamples=2)
+    rollout = RolloutOptions(keypoints=keypoints, num_keypoint_draws=2, num_match_draws=2, ransac=ransac)
     rfp.Trainer(network, rfp.TrainerOptions(steps=1, pairs_per_step=1, rollout=rollout)).fit(pairs)
 
 
@@ -195,3 +197,14 @@ def test_a_broken_image_is_found_by_check_images(pair_list):
     (pair_list.parent / "images/scene0711_00_frame-000003.png").write_bytes(b"broken")
     with pytest.raises(InputError, match=r"frame-000003\.png: not an image"):
         _open(pair_list).check_images()
+
+
+def test_pairs_without_unreadable_images_are_the_others(pair_list):
+    broken = pair_list.parent / "images/scene0711_00_frame-000003.png"
+    broken.write_bytes(b"broken")
+    pairs = _open(pair_list)
+    problems = pairs.unreadable_images()
+    assert list(problems) == [broken]
+    assert pairs.without_images(problems).names == pairs.names[:2]
+    with pytest.raises(InputError, match="no pair is left"):
+        pairs.without_images(pairs.image_paths)
