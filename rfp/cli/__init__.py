@@ -43,7 +43,18 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
     """The command that the arguments ask for, and the function that runs it."""
     import tyro
 
-    from rfp.cli import compare, evaluate, evaluate_homographies, export, inspect, localize, match, reconstruct, train
+    from rfp.cli import (
+        compare,
+        data,
+        evaluate,
+        evaluate_homographies,
+        export,
+        inspect,
+        localize,
+        match,
+        reconstruct,
+        train,
+    )
 
     commands: dict[type, tuple[str, Callable[[Any], Any]]] = {
         train.Train: ("train", train.train),
@@ -52,6 +63,7 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
         evaluate_homographies.EvaluateHomographies: ("evaluate-homographies", evaluate_homographies.run),
         localize.Localize: ("localize", localize.run),
         reconstruct.Reconstruct: ("reconstruct", reconstruct.run),
+        data.Data: ("data", data.run),
         match.Match: ("match", match.run),
         inspect.Inspect: ("inspect", inspect.run),
         export.Export: ("export", export.run),

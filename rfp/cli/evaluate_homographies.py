@@ -72,9 +72,9 @@ class EvaluateHomographies:
 def run(command: EvaluateHomographies) -> None:
     """Evaluate one or two networks, print the table, write the figures."""
     check_can_write(command.json)
-    pairs = _stored_pairs(command) if command.data else _drawn_pairs(command)
     names = [command.network] + ([command.compare] if command.compare else [])
     loaded = {name: (load_network(name), load_matcher(command.matcher, network=name)) for name in names}
+    pairs = _stored_pairs(command) if command.data else _drawn_pairs(command)
     device = choose_device(command.device)
     reports = {
         name: evaluate_homographies(
@@ -123,17 +123,17 @@ class _Pooled(Sequence[PlanarPair]):
 
 
 def _drawn_pairs(command: EvaluateHomographies) -> list[HomographyPair]:
-    """Views of 3:4 of textures or photographs that are large enough for them to stay inside mostly."""
+    """Views, 4:3, of textures or photographs that are half as large again, so that most views stay inside."""
     if command.num_pairs < 1:
         raise InputError(f"--num-pairs: expected at least 1 pair to draw, got {command.num_pairs}")
     width = 640 if command.image_size is None else command.image_size
     options = HomographyOptions(image_size=(width * 3 // 4, width))
     generator = torch.Generator().manual_seed(command.seed)
-    size = 2 * width
+    size = width * 3 // 2
     if command.photographs is not None:
         sources = load_photographs(command.photographs, size=size, limit=command.num_pairs, generator=generator)
     else:
-        size, count = size // 4 * 4, min(command.num_pairs, 3 * len(HELD_OUT_FAMILIES))
+        size, count = max(size // 4 * 4, 4), min(command.num_pairs, 2 * len(HELD_OUT_FAMILIES))
         sources = draw_textures(count, size=size, families=HELD_OUT_FAMILIES, generator=generator)
     pairs = []
     for number in range(command.num_pairs):

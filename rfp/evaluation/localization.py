@@ -120,7 +120,7 @@ def evaluate_localization(
     pairs = [(one, two) for number, one in enumerate(names) for two in names[number + 1 :]]
     progressing = tqdm(pairs, "matches", disable=None if progress else True, leave=False)
     matcher = load_matcher(options.matcher) if isinstance(options.matcher, str) else options.matcher
-    found = match_pairs(progressing, detected.__getitem__, device=device, matcher=matcher, cache_bytes=math.inf)
+    found = match_pairs(progressing, detected.__getitem__, device=device, matcher=matcher)
     matches = list(found)
     queries = []
     for fold in range(options.folds):
