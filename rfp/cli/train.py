@@ -2,9 +2,10 @@
 
 import copy
 import json
+import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from rfp.cli.device import choose_device, peak_memory_mib
 from rfp.cli.output import check_can_write, write_figures
-from rfp.data.pairs import PosedPairs
+from rfp.data.pairs import PairSequence, PosedPairs
 from rfp.data.photographs import load_photographs
 from rfp.data.synthetic import RenderedPairs, RenderedSet, SceneOptions
 from rfp.data.synthetic.options import SMALLEST_IMAGE
@@ -32,7 +33,7 @@ from rfp.rollout import RolloutOptions
 from rfp.stages import StageClock, stage_clock
 from rfp.training.checkpoint import check_no_run, first_difference, prepare_run_folder, write_json
 from rfp.training.options import TrainerOptions, options_from_json
-from rfp.training.trainer import Trainer, TrainingSummary, judged, trainable_parameters
+from rfp.training.trainer import FREE_TO_CHANGE, Trainer, TrainingSummary, judged, trainable_parameters
 
 VALIDATION_SEED = 1_000_003
 """Of the rendered pairs that select the weights, and the next one of those in the table: fixed, so that runs of any
@@ -149,6 +150,7 @@ def train(command: Train) -> dict[str, Any]:
     after = {name: judged(network, pairs, options.judge, progress=True) for name, pairs in sets.reports.items()}
 
     figures = _figures(command, summary, before, after)
+    figures |= {"left_out_pairs": sets.left_out, "skipped_pairs": summary.skipped_pairs}
     if clock is not None:
         figures["profile"] = _profile(clock, seconds)
     write_json(folder / "summary.json", figures)
@@ -168,6 +170,8 @@ class _Sets:
     train: PosedPairs | RenderedPairs
     validation: Sequence[PosedPair] | None
     reports: dict[str, Sequence[PosedPair]]
+    left_out: int = 0
+    """Pairs of --data with an image that cannot be read."""
 
     def shown(self) -> PosedPair:
         """The pair of the picture before and after: one that taught nothing, where there is one."""
@@ -175,7 +179,16 @@ class _Sets:
         if pairs is None:
             train = self.train
             pairs = train.fixed_set(1, seed=VALIDATION_SEED) if isinstance(train, RenderedPairs) else train
-        return pairs[len(pairs) // 2]
+        middle = len(pairs) // 2
+        return _first_readable(pairs, [*range(middle, len(pairs)), *range(middle)])
+
+
+def _first_readable(pairs: PairSequence, order: Sequence[int]) -> PosedPair:
+    """The first pair in this order that can be read: an image may have broken during the run."""
+    for index in order[:-1]:
+        with suppress(InputError):
+            return pairs[index]
+    return pairs[order[-1]]
 
 
 def _sets(command: Train, device: torch.device) -> _Sets:
@@ -183,7 +196,8 @@ def _sets(command: Train, device: torch.device) -> _Sets:
     validation = _checked_pairs(command.validation, command) if command.validation else None
     reports: dict[str, Sequence[PosedPair]] = dict(_report_sets(command))
     if command.data:
-        return _Sets(_checked_pairs(command.data, command), validation, reports)
+        pairs, left_out = _readable_pairs(command.data, command)
+        return _Sets(pairs, validation, reports, left_out)
     photographs = None
     if command.photographs is not None:
         draw = torch.Generator().manual_seed(VALIDATION_SEED)
@@ -222,6 +236,8 @@ def _check(command: Train) -> None:
     defaults = Train()
     if command.data and rendering != (defaults.scenes, None, defaults.rendered_validation, defaults.rendered_report):
         raise InputError("--scenes, --photographs and --rendered-… are for rendered scenes; leave out them or --data")
+    if not command.data and (command.trainer.workers or command.trainer.strict):
+        raise InputError("--workers and --strict are for --data; rendered scenes are made where the network is")
     if not (command.data or command.validation or command.report) and command.image_size != defaults.image_size:
         raise InputError("--image-size is for folders; rendered scenes have --scenes.image-size HEIGHT WIDTH")
     if command.resume is not None:
@@ -236,7 +252,8 @@ def _check_resumes_what_began(command: Train) -> None:
     began = defaults_to_resume(command.resume)  # type: ignore[arg-type]
     free = {"report", "rendered_report", "device", "json", "profile", "paper", "resume", "output"}
     before, now = ({key: value for key, value in asdict(run).items() if key not in free} for run in (began, command))
-    before["trainer"]["steps"] = now["trainer"]["steps"]
+    for option in FREE_TO_CHANGE:
+        before["trainer"][option] = now["trainer"][option]
     difference = first_difference(before, now)
     if difference is not None:
         raise InputError(
@@ -274,6 +291,9 @@ def _fit(
             auc = "/".join(f"{value:.1f}" for value in report.auc.values())
             bar.write(f"step {step:5d}: validation AUC@5/10/20 {auc}")
 
+        def on_warning(line: str) -> None:
+            bar.write(f"rfp: warning: {line}", file=sys.stderr)
+
         return Trainer(network, options).fit(
             sets.train,
             validation=sets.validation,
@@ -282,6 +302,7 @@ def _fit(
             record=record,
             on_step=on_step,
             on_validation=on_validation,
+            on_warning=on_warning,
         )
 
 
@@ -335,6 +356,8 @@ def _print_outcome(
         print("no validation was better than the start, so the network is as it was")
     if summary.skipped_steps:
         print(f"{summary.skipped_steps} steps were left out: their gradient was zero or not finite")
+    if summary.skipped_pairs:
+        print(f"{summary.skipped_pairs} times a pair could not be read, and another stood in its place")
     if summary.metrics and min(row["failed"] for row in summary.metrics) == 1.0:
         print("no draw of any step gave a pose, so there was nothing to learn: try larger images, or easier pairs")
     rows = {
@@ -375,10 +398,29 @@ def _report_sets(command: Train) -> dict[str, PosedPairs]:
 
 
 def _checked_pairs(folders: tuple[Path, ...], command: Train) -> PosedPairs:
-    """The pairs of the folders, every image decoded: a broken one is found now, and not an hour into the run."""
+    """The pairs that judge, every image decoded: what has fewer pairs than its folder is another set, and refused."""
     pairs = PosedPairs(folders, image_size=command.image_size)
     pairs.check_images()
     return pairs
+
+
+def _readable_pairs(folders: tuple[Path, ...], command: Train) -> tuple[PosedPairs, int]:
+    """The pairs that teach, every image decoded now and not an hour into the run; and how many are left out, if any.
+
+    Raises:
+        InputError: an image that cannot be read with --strict, or no pair is left.
+    """
+    pairs = PosedPairs(folders, image_size=command.image_size)
+    if command.trainer.strict:
+        pairs.check_images()
+    problems = pairs.unreadable_images()
+    readable = pairs.without_images(problems) if problems else pairs
+    left_out = len(pairs) - len(readable)
+    for problem in problems.values():
+        print(f"rfp: warning: {problem}", file=sys.stderr)
+    if left_out:
+        print(f"rfp: warning: {left_out} of {len(pairs)} pairs of --data are left out", file=sys.stderr)
+    return readable, left_out
 
 
 def _new_run_folder(network: str) -> Path:

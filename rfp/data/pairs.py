@@ -1,7 +1,8 @@
 """Posed pairs: a folder with ``images/`` and ``pairs.json``, a list of ``{image1, image2, K1, K2, R, t, scene}``."""
 
+import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +16,15 @@ from rfp.geometry.camera import scale_intrinsics
 from rfp.records import InputError, PosedPair
 
 Folder = str | Path
+
+
+@runtime_checkable
+class PairSequence(Protocol):
+    """Posed pairs by number: what a trainer needs of a sequence, a list of pairs among them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> PosedPair: ...
 
 
 @runtime_checkable
@@ -95,6 +105,28 @@ class PosedPairs(Sequence[PosedPair]):
         for path in self.image_paths:
             self._cache.image(path)
 
+    def unreadable_images(self) -> dict[Path, str]:
+        """Every image that cannot be read, and what is wrong with it; each distinct image is decoded once."""
+        problems = {}
+        for path in self.image_paths:
+            try:
+                self._cache.image(path)
+            except InputError as error:
+                problems[path] = str(error)
+        return problems
+
+    def without_images(self, paths: Collection[Path]) -> "PosedPairs":
+        """The pairs that show none of these images, in the same order; decoded images are shared with this object.
+
+        Raises:
+            InputError: no pair is left.
+        """
+        rest = copy.copy(self)
+        rest.records = tuple(record for record in self.records if not {record.image1, record.image2} & set(paths))
+        if not rest.records:
+            raise InputError(f"{self.folders[0]}: no pair is left without {len(paths)} images that cannot be used")
+        return rest
+
 
 class ImageCache:
     """Decoded, resized images by path, the least recently used ones dropped beyond ``max_bytes``."""
@@ -103,6 +135,11 @@ class ImageCache:
         self.image_size = image_size
         self.max_bytes = max_bytes
         self._entries: OrderedDict[Path, tuple[Tensor, tuple[float, float]]] = OrderedDict()
+        self._bytes = 0
+
+    def clear(self) -> None:
+        """Drop every image."""
+        self._entries.clear()
         self._bytes = 0
 
     def image(self, path: Path) -> tuple[Float[Tensor, "3 h w"], tuple[float, float]]:

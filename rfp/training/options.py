@@ -62,6 +62,11 @@ class TrainerOptions:
     """Photometric changes, independent for the two images of a pair."""
     seed: int = 0
     """Decides the order of the pairs and every draw."""
+    workers: int = 0
+    """Processes that read the coming pairs of folders while the network trains; the result does not depend on it."""
+    strict: bool = False
+    """Refuse a pair whose image cannot be read; else it is skipped, with a warning and a count, and the next one that
+    can be read stands in its place."""
     validate_every: int = 100
     """Steps between validations; the best weights are kept, the start being the first candidate."""
     checkpoint_every: int = 50
@@ -78,6 +83,8 @@ class TrainerOptions:
         for name in ("learning_rate", "clip_norm"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise InputError(f"expected {name} above 0, got {getattr(self, name)}")
+        if self.workers < 0:
+            raise InputError(f"expected workers of at least 0, got {self.workers}")
         if self.warmup_steps < 0:
             raise InputError(f"expected warmup_steps of at least 0, got {self.warmup_steps}")
         if not 0.0 <= self.averaging < 1.0:

@@ -5,7 +5,7 @@ import fnmatch
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from rfp.data.augmentation import photometric_augmentation
-from rfp.data.pairs import PairStream
+from rfp.data.loading import PairLoader
+from rfp.data.pairs import PairSequence, PairStream
 from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
 from rfp.models.state import device_of, in_eval_mode
@@ -30,6 +31,9 @@ from rfp.training.interruption import Interruption, deferred_interruption
 from rfp.training.metrics_log import MetricsLog
 from rfp.training.options import JudgeOptions, TrainerOptions
 
+FREE_TO_CHANGE = ("steps", "workers", "strict")
+"""Options that a resumed run need not share with its beginning."""
+
 
 @dataclass(frozen=True)
 class TrainingSummary:
@@ -43,6 +47,8 @@ class TrainingSummary:
     metrics: list[dict[str, Any]]
     skipped_steps: int
     """Steps left out because the gradient was zero or not finite."""
+    skipped_pairs: int
+    """Times that a pair could not be read and another stood in its place."""
     seconds: float
 
 
@@ -80,7 +86,7 @@ class Trainer:
 
     def fit(
         self,
-        pairs: Sequence[PosedPair] | PairStream,
+        pairs: PairSequence | PairStream,
         *,
         validation: Sequence[PosedPair] | None = None,
         output: Path | str | None = None,
@@ -88,6 +94,7 @@ class Trainer:
         record: Mapping[str, Any] | None = None,
         on_step: Callable[[dict[str, Any]], None] | None = None,
         on_validation: Callable[[int, EvaluationReport], None] | None = None,
+        on_warning: Callable[[str], None] | None = None,
     ) -> TrainingSummary:
         """Train, and leave the network with the best weights on ``validation`` (the last ones without it).
 
@@ -101,12 +108,13 @@ class Trainer:
             record: Entries added to the run's ``options.json`` (where its data came from, say).
             on_step: Called with each row of metrics, every ``log_every`` steps.
             on_validation: Called with the step and the report of each validation.
+            on_warning: Called with a line about each image that cannot be read; by default a Python warning.
 
         Ctrl-C (or SIGTERM) ends the run after the step in progress, with a checkpoint in ``output``.
 
         Raises:
-            InputError: no pairs; a run in ``output`` already; nothing to resume from, or another network, options or
-                data.
+            InputError: no pairs, or none that can be read; a run in ``output`` already; nothing to resume from, or
+                another network, options or data. With ``options.strict``, a pair that cannot be read.
             KeyboardInterrupt: the run was interrupted.
         """
         if not isinstance(pairs, PairStream) and len(pairs) == 0:
@@ -114,7 +122,7 @@ class Trainer:
         folder = None if output is None else prepare_run_folder(output, resume=resume)
         if folder is None and resume:
             raise InputError("expected a run folder to resume from, got none; give output=")
-        run = _RunState(self, pairs, validation, folder, resume, on_step, on_validation)
+        run = _RunState(self, pairs, validation, folder, resume, on_step, on_validation, on_warning)
         if folder is not None:
             options = {"network": network_name(self.network), **(record or {}), "trainer": asdict(self.options)}
             write_json(folder / "options.json", options)
@@ -230,18 +238,6 @@ def trainable_parameters(network: nn.Module, frozen: Sequence[str] = ()) -> list
     return chosen
 
 
-def batch_indices(step: int, batch_size: int, num_pairs: int, seed: int) -> list[int]:
-    """The pairs of one step: each epoch is a permutation of its own, by the seed alone, so that a run resumes."""
-    wanted = range(step * batch_size, (step + 1) * batch_size)
-    orders: dict[int, list[int]] = {}
-    for position in wanted:
-        epoch = position // num_pairs
-        if epoch not in orders:
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-            orders[epoch] = torch.randperm(num_pairs, generator=generator).tolist()
-    return [orders[position // num_pairs][position % num_pairs] for position in wanted]
-
-
 def stream_seed(seed: int, step: int) -> int:
     """What a stream's generator begins with at one step of a run; far from the small numbers that people choose.
 
@@ -253,7 +249,17 @@ def stream_seed(seed: int, step: int) -> int:
 class _RunState:
     """One call of ``Trainer.fit``: what changes from step to step."""
 
-    def __init__(self, trainer: Trainer, pairs, validation, folder: Path | None, resume: bool, on_step, on_validation):
+    def __init__(
+        self,
+        trainer: Trainer,
+        pairs,
+        validation,
+        folder: Path | None,
+        resume: bool,
+        on_step,
+        on_validation,
+        on_warning,
+    ):
         self.trainer, self.options, self.network = trainer, trainer.options, trainer.network
         self.pairs, self.validation, self.folder = pairs, validation, folder
         self.on_step, self.on_validation = on_step, on_validation
@@ -274,10 +280,11 @@ class _RunState:
                 raise InputError(f"{folder}: {self.step} steps are done already; give --steps of at least that many")
         path = None if folder is None else folder / "metrics.jsonl"
         self.log = MetricsLog(path, keep_up_to_step=self.step if resume else None)
-        self.pending: list[tuple[int, dict[str, Tensor]]] = []
+        self.pending: list[tuple[int, int, dict[str, Tensor]]] = []
+        self.loader = None if isinstance(pairs, PairStream) else self._loader(on_warning)
 
     def to_the_end(self) -> TrainingSummary:
-        with deferred_interruption() as interruption:
+        with deferred_interruption() as interruption, self.loader or nullcontext():
             return self._steps(interruption)
 
     def _steps(self, interruption: Interruption) -> TrainingSummary:
@@ -288,14 +295,14 @@ class _RunState:
         per_step = options.pairs_per_step * options.accumulate
         while self.step < options.steps:
             with stage("pairs"):
-                pairs = self._pairs_of_step(per_step)
+                pairs, skipped = self._pairs_of_step(per_step)
             batches = [pairs[k : k + options.pairs_per_step] for k in range(0, per_step, options.pairs_per_step)]
             for group in self.optimizer.param_groups:
                 group["lr"] = options.learning_rate * min(1.0, (self.step + 1) / max(1, options.warmup_steps))
             metrics = self.trainer.gradient_step(batches, self.optimizer, self.generator)
             self.step += 1
             self._average_weights()
-            self.pending.append((self.step, metrics))
+            self.pending.append((self.step, skipped, metrics))
             at_end = self.step == options.steps
             if at_end or self.step % options.log_every == 0:
                 self.seconds = time.perf_counter() - started
@@ -324,17 +331,34 @@ class _RunState:
             validations=self.validations,
             metrics=self.log.rows,
             skipped_steps=self.skipped,
+            skipped_pairs=sum(row.get("skipped_pairs", 0) for row in self.log.rows),
             seconds=time.perf_counter() - started,
         )
 
-    def _pairs_of_step(self, count: int) -> list[PosedPair]:
-        """The pairs of the present step on the network's device, by the seed and the step alone: a run resumes."""
-        device, seed = self.trainer.device, self.options.seed
-        if isinstance(self.pairs, PairStream):
-            generator = torch.Generator(device=device).manual_seed(stream_seed(seed, self.step))
-            return self.pairs.draw(count, generator=generator)
-        indices = batch_indices(self.step, count, len(self.pairs), seed)
-        return [self.pairs[index].to(device) for index in indices]
+    def _loader(self, on_warning: Callable[[str], None] | None) -> PairLoader:
+        options = self.options
+        return PairLoader(
+            self.pairs,
+            batch_size=options.pairs_per_step * options.accumulate,
+            seed=options.seed,
+            steps=range(self.step, options.steps),
+            workers=options.workers,
+            strict=options.strict,
+            device=self.trainer.device,
+            on_warning=on_warning,
+        )
+
+    def _pairs_of_step(self, count: int) -> tuple[list[PosedPair], int]:
+        """The pairs of the present step on the network's device, and how many could not be read.
+
+        By the seed and the step alone: a run resumes.
+        """
+        if self.loader is None:
+            generator = torch.Generator(device=self.trainer.device)
+            generator.manual_seed(stream_seed(self.options.seed, self.step))
+            return self.pairs.draw(count, generator=generator), 0
+        loaded = next(self.loader)
+        return loaded.pairs, loaded.skipped
 
     @torch.no_grad()
     def _average_weights(self) -> None:
@@ -368,10 +392,11 @@ class _RunState:
         """Bring the pending metrics to the host, all at once."""
         if not self.pending:
             return
-        names = list(self.pending[0][1])
-        table = torch.stack([torch.stack([row[name].detach() for name in names]) for _, row in self.pending]).tolist()
-        for (step, _), values in zip(self.pending, table, strict=True):
-            row = {"step": step, **dict(zip(names, values, strict=True)), "seconds": self.seconds}
+        names = list(self.pending[0][-1])
+        columns = [torch.stack([row[name].detach() for name in names]) for *_, row in self.pending]
+        for (step, skipped, _), values in zip(self.pending, torch.stack(columns).tolist(), strict=True):
+            row = {"step": step, **dict(zip(names, values, strict=True)), "skipped_pairs": skipped}
+            row["seconds"] = self.seconds
             self.skipped += int(row["skipped"])
             self.log.append(row)
         self.pending = []
@@ -421,11 +446,10 @@ class _RunState:
 
 
 def _identity(
-    trainer: Trainer, pairs: Sequence[PosedPair] | PairStream, validation: Sequence[PosedPair] | None
+    trainer: Trainer, pairs: PairSequence | PairStream, validation: Sequence[PosedPair] | None
 ) -> dict[str, Any]:
-    """What a resumed run must share with its beginning. The number of steps may grow."""
-    chosen = asdict(trainer.options)
-    del chosen["steps"]
+    """What a resumed run must share with its beginning. The number of steps may grow; how pairs are read is free."""
+    chosen = {name: value for name, value in asdict(trainer.options).items() if name not in FREE_TO_CHANGE}
     reward: Any = trainer.reward
     return {
         **chosen,
@@ -436,7 +460,7 @@ def _identity(
     }
 
 
-def _digest(pairs: Sequence[PosedPair] | PairStream) -> str:
+def _digest(pairs: PairSequence | PairStream) -> str:
     """Tells one data set from another, in one line."""
     if isinstance(pairs, PairStream):
         return repr(pairs)

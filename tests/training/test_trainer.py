@@ -12,6 +12,7 @@ from torch import nn
 
 from rfp.cli.train import VALIDATION_SEED
 from rfp.data import PosedPairs
+from rfp.data.loading import batch_indices
 from rfp.models.pretrained import load_weights
 from rfp.policy.keypoints import KeypointOptions
 from rfp.policy.matches import MatchOptions
@@ -23,7 +24,7 @@ from rfp.training import JudgeOptions, Trainer, TrainerOptions
 from rfp.training import trainer as trainer_module
 from rfp.training.metrics_log import read_metrics
 from rfp.training.options import options_from_json
-from rfp.training.trainer import batch_indices, stream_seed
+from rfp.training.trainer import stream_seed
 from tests.networks import TinyTestNetwork
 
 OPTIONS = TrainerOptions(
