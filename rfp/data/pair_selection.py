@@ -83,8 +83,7 @@ def candidates_of_points(
     """
     image = np.repeat(np.arange(len(observed)), [len(places) for places in observed])
     place = np.concatenate([np.zeros(0, np.int64), *observed])
-    rays = points[place] - centre[image]
-    rays /= np.maximum(np.linalg.norm(rays, axis=-1, keepdims=True), 1e-300)
+    rays = _normalized(points[place] - centre[image])
     order = np.argsort(place, kind="stable")  # images stay ascending within a point
     start = np.searchsorted(place[order], np.arange(len(points) + 1))
     offset = np.concatenate([[0], np.cumsum([len(places) for places in observed])])
@@ -104,6 +103,49 @@ def candidates_of_points(
     count = np.concatenate([np.zeros(0), *(count for _, _, count, _ in found)])
     parallax = np.concatenate([np.zeros(0), *(parallax for *_, parallax in found)])
     return PairCandidates(first, second, count, parallax, rotation_deg(R[first], R[second]))
+
+
+def candidates_of_views(
+    R: Float[np.ndarray, "I 3 3"],
+    centre: Float[np.ndarray, "I 3"],
+    K: Float[np.ndarray, "3 3"],
+    size: tuple[int, int],
+    *,
+    depth: float,
+    max_rotation_deg: float,
+) -> PairCandidates:
+    """The pairs of one camera's views that overlap if all they see is at one depth, where no points are known.
+
+    The overlap is the share of a view (the smaller of both) that the other one sees, the parallax the median angle at
+    what they share. Pairs that turn by more than ``max_rotation_deg`` are not looked at, and not listed.
+
+    Args:
+        R: World to camera.
+        size: (width, height) of the image that K belongs to.
+        depth: Along the optical axis, in the units of ``centre``.
+    """
+    across, down = ((np.arange(count) + 0.5) / count * side - 0.5 for count, side in zip((8, 6), size))
+    pixels = np.stack([*np.meshgrid(across, down), np.ones((6, 8))], axis=-1).reshape(-1, 3)
+    seen = depth * pixels @ np.linalg.inv(K).T
+    count = len(R)
+    overlap, parallax = np.zeros((count, count)), np.zeros((count, count))
+    for first in range(count):
+        others = np.flatnonzero(rotation_deg(R[first], R) <= max_rotation_deg)
+        points = seen @ R[first] + centre[first]
+        moved = np.einsum("jab,jgb->jga", R[others], points - centre[others, None])
+        projected = moved @ K.T
+        xy_px = projected[..., :2] / np.maximum(projected[..., 2:], 1e-9)
+        inside = (xy_px >= -0.5).all(axis=-1) & (xy_px < np.array(size) - 0.5).all(axis=-1) & (moved[..., 2] > 0)
+        ray1 = np.broadcast_to(_normalized(points - centre[first]), moved.shape)
+        angle = np.where(inside, _angle_deg(ray1, _normalized(points - centre[others, None])), np.inf)
+        number = inside.sum(axis=-1)
+        middle = np.maximum(number - 1, 0)[:, None] // 2
+        overlap[first, others] = number / len(pixels)
+        parallax[first, others] = np.take_along_axis(np.sort(angle, axis=-1), middle, axis=-1)[:, 0]
+    overlap = np.minimum(overlap, overlap.T)
+    first, second = np.nonzero(np.triu(overlap, k=1) > 0)
+    found = overlap[first, second], parallax[first, second], rotation_deg(R[first], R[second])
+    return PairCandidates(first, second, *found)
 
 
 def choose_pairs(
@@ -162,7 +204,11 @@ def _within_limits(candidates: PairCandidates, lot: Int[np.ndarray, "Q"], choice
         yield place
 
 
-def _angle_deg(ray1: Float[np.ndarray, "N 3"], ray2: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
+def _normalized(ray: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3"]:
+    return ray / np.maximum(np.linalg.norm(ray, axis=-1, keepdims=True), 1e-300)
+
+
+def _angle_deg(ray1: Float[np.ndarray, "*N 3"], ray2: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N"]:
     """Between unit vectors; twice the arc tangent keeps the digits of small angles (Kahan)."""
     return np.rad2deg(2 * np.arctan2(np.linalg.norm(ray1 - ray2, axis=-1), np.linalg.norm(ray1 + ray2, axis=-1)))
 
