@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union
 import tyro
 
 from rfp.cli.device import choose_device
+from rfp.cli.export_network import Onnx, Pt2, Weights, write_onnx_files, write_pt2_files, write_weights
 from rfp.export.colmap import export_colmap
 from rfp.export.complete_files import check_may_write
 from rfp.export.detection import DetectionOptions
@@ -193,6 +194,9 @@ def _mean(total: int, count: int) -> str:
 FORMATS: dict[type, tuple[str, Callable[[Any], None]]] = {
     Hloc: ("hloc", write_hloc),
     Colmap: ("colmap", write_colmap),
+    Weights: ("weights", write_weights),
+    Onnx: ("onnx", write_onnx_files),
+    Pt2: ("pt2", write_pt2_files),
 }
 """The options of each format, its name on the command line, and the function that writes it."""
 
