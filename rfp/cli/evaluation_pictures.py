@@ -57,10 +57,12 @@ def check_picture_folder(folder: Path | None) -> None:
 def draw_curves(runs: Sequence[PairErrors], folder: Path) -> None:
     """``error_curves.png``; of two runs ``paired_errors.png`` besides."""
     note = describe_settings(runs[0].settings)
-    save_figure(
-        draw_error_curves({run.label: _curve(run) for run in runs}, largest_deg=LARGEST_DEG, note=note),
-        folder / "error_curves.png",
-    )
+    curves = {run.label: _curve(run) for run in runs}
+    if any(curve.band is not None for curve in curves.values()):
+        figure = draw_error_curves(curves, largest_deg=LARGEST_DEG, note=f"{note}; shaded: 95%, images resampled")
+    else:
+        figure = draw_error_curves(curves, largest_deg=LARGEST_DEG, note=note)
+    save_figure(figure, folder / "error_curves.png")
     if len(runs) == 2:
         first, second = runs
         labels = (first.label, second.label)
@@ -83,7 +85,9 @@ def draw_changed_pairs(
     numbers = {name: number for number, name in reversed(list(enumerate(runs[0].names)))}
     for rank, change in enumerate(comparison.changes[:PAIRS_DRAWN], start=1):
         errors = (change.first_deg, change.second_deg)
-        titles = {run.label: f"{run.label}, {_error(error)}" for run, error in zip(runs, errors, strict=True)}
+        titles = {
+            run.label: f"{change.name}, {run.label}, {_error(error)}" for run, error in zip(runs, errors, strict=True)
+        }
         pair = pairs[numbers[change.name]]
         features = _draw_pair(pair, deployment, titles, folder / f"changed_{rank}.png")
         if rank == 1:

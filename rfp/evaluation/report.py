@@ -92,7 +92,7 @@ def describe_time(report: EvaluationReport) -> str:
 
 def _chosen(settings: Mapping[str, Any]) -> str:
     tried = settings.get("thresholds_tried_px") or []
-    return f" (the best of {len(tried)} on these pairs)" if len(tried) > 1 else ""
+    return f" (chosen from {len(tried)} on these pairs)" if len(tried) > 1 else ""
 
 
 def _areas(figures: EvaluationReport | SceneFigures | SceneMean, markdown: bool, intervals: bool) -> list[str]:

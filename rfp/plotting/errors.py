@@ -1,5 +1,6 @@
 """Pictures of pose errors: the share of pairs below each error, and the errors of two runs pair by pair."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,10 @@ LINE_STYLES = ("-", (0, (5, 1.5)), (0, (1, 1)), "-.", (0, (3, 1, 1, 1, 1, 1)), (
 
 NEUTRAL, BETTER, WORSE = "#9aa3ad", "#0f9d82", "#d1495b"
 
-FAILED_DEG = 180.0
+FAILED_DEG, HOPELESS_DEG = 180.0, 20.0
+
+NOTE_WIDTH = 95
+"""Characters in a line of the note."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ def draw_error_curves(curves: Mapping[str, ErrorCurve], *, largest_deg: float = 
     axes.legend(
         title=f"AUC@{heads} (%)", loc="lower right", fontsize=8, title_fontsize=8, frameon=False, alignment="left"
     )
+    axes.set_xticks(np.linspace(0, largest_deg, 5))
     axes.set(xlim=(0, largest_deg), ylim=(0, 100), xlabel="pose error (degrees)", ylabel="pairs below it (%)")
     _plain(axes)
     _add_note(figure, note)
@@ -69,17 +74,27 @@ def recall_steps(errors_deg: Sequence[float], largest_deg: float) -> tuple[np.nd
 
 
 def draw_paired_errors(
-    first_deg: Sequence[float], second_deg: Sequence[float], labels: tuple[str, str], *, note: str = ""
+    first_deg: Sequence[float],
+    second_deg: Sequence[float],
+    labels: tuple[str, str],
+    *,
+    tie_deg: float = 0.1,
+    note: str = "",
 ) -> Figure:
     """Each pair as a point, its error in the first run to the right and in the second upwards: below is better.
 
-    Logarithmic from 0.1 degrees; pairs without a pose lie in a band of their own at the far ends.
+    Logarithmic from 0.1 degrees; pairs without a pose lie beyond 180 degrees.
+
+    Args:
+        tie_deg: Errors nearer to each other than this, both clipped at 20 degrees, are neither better nor worse.
     """
     figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     axes = figure.subplots()
     first, second = (np.asarray(errors, dtype=float) for errors in (first_deg, second_deg))
     x, y = (np.where(errors >= FAILED_DEG, 300.0, np.clip(errors, 0.1, 180.0)) for errors in (first, second))
-    colours = np.where(y < x / 1.05, BETTER, np.where(y > x * 1.05, WORSE, NEUTRAL))
+    gained = np.minimum(first, HOPELESS_DEG) - np.minimum(second, HOPELESS_DEG)
+    better, worse = gained > tie_deg, gained < -tie_deg
+    colours = np.where(better, BETTER, np.where(worse, WORSE, NEUTRAL))
     axes.plot([0.1, 400], [0.1, 400], color=NEUTRAL, linewidth=0.8, zorder=0)
     for edge in (5.0, 20.0):
         axes.axvline(edge, color=NEUTRAL, linewidth=0.5, linestyle=":", zorder=0)
@@ -92,11 +107,9 @@ def draw_paired_errors(
     axes.set_yticks(ticks, names, fontsize=7)
     axes.minorticks_off()
     axes.set(xlabel=f"error of {labels[0]} (degrees)", ylabel=f"error of {labels[1]} (degrees)")
-    better, worse = int((y < x / 1.05).sum()), int((y > x * 1.05).sum())
-    axes.text(
-        0.97, 0.04, f"{labels[1]} better: {better}", color=BETTER, fontsize=8, ha="right", transform=axes.transAxes
-    )
-    axes.text(0.03, 0.95, f"worse: {worse}", color=WORSE, fontsize=8, transform=axes.transAxes)
+    place = {"fontsize": 8, "transform": axes.transAxes}
+    axes.text(0.97, 0.03, f"{labels[1]} better: {better.sum()}", color=BETTER, ha="right", **place)
+    axes.text(0.03, 0.95, f"worse: {worse.sum()}", color=WORSE, **place)
     _plain(axes)
     _add_note(figure, note)
     return figure
@@ -109,4 +122,4 @@ def _plain(axes: Axes) -> None:
 
 def _add_note(figure: Figure, note: str) -> None:
     if note:
-        figure.supxlabel(note, fontsize=6.5, color="#4b5563")
+        figure.supxlabel(textwrap.fill(note, NOTE_WIDTH), fontsize=6, color="#4b5563")

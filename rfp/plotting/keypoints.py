@@ -42,7 +42,7 @@ def draw_keypoints_of_networks(
         _dots(axes, points[~shared], OWN)
         axes.set(xlim=(0, width), ylim=(height, 0))
         axes.set_axis_off()
-        caption = f"{name}: {len(points)} key points, {int((~shared).sum())} of them its own"
+        caption = f"{name}: {len(points)} key points, {int((~shared).sum())} of them its own (orange)"
         figure.text(0.505 * number + 0.002, 1 - 0.7 * TITLE_INCHES / total_inches, caption, fontsize=10)
     return figure
 

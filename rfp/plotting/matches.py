@@ -11,6 +11,8 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from rfp.plotting.side_by_side import SideBySide
+
 RIGHT, BETWEEN, WRONG = "#0f9d82", "#f2c14e", "#d1495b"
 UNKNOWN = "#3a86c8"
 """Green to red would be one colour to many readers: these three differ in lightness too."""
@@ -20,10 +22,10 @@ ERROR_COLOURS = LinearSegmentedColormap.from_list(
 )
 """Over 0 to 4 thresholds: right up to one, wrong from four on."""
 
-GAP = 0.02
-"""Between the two images, as a share of their widths."""
-
 TITLE_INCHES, BAR_INCHES = 0.3, 0.5
+
+CHARACTERS = 11
+"""In an inch of a caption of 10 points; a longer caption is set smaller."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,10 @@ class DrawnMatches:
     xy1_px: Float[Tensor, "M 2"]
     xy2_px: Float[Tensor, "M 2"]
     error_px: Float[Tensor, "M"] | None = None
-    """Distance to the true epipolar geometry, in pixels."""
+    """Distance to the epipolar geometry, in pixels."""
     inliers: Bool[Tensor, "M"] | None = None
+    geometry: str = "true"
+    """Whose epipolar geometry the errors are measured to: the true one, or one estimated from the matches."""
 
 
 def draw_matches(
@@ -69,12 +73,8 @@ def draw_matches_of_networks(
 def _draw_rows(
     image1: Tensor, image2: Tensor, rows: dict[str, DrawnMatches], max_error_px: float, width_inches: float
 ) -> Figure:
-    # Both images at the height of the first: a picture of one portrait and one landscape image stays in shape.
-    scale2 = image1.shape[-2] / image2.shape[-2]
-    height, width1, width2 = image1.shape[-2], image1.shape[-1], image2.shape[-1] * scale2
-    left2 = width1 + GAP * (width1 + width2)
-    total_width = left2 + width2
-    image_inches = width_inches * height / total_width
+    images = SideBySide(image1, image2)
+    image_inches = width_inches * images.height / images.width
     coloured_by_error = any(matches.error_px is not None for matches in rows.values())
     bottom_inches = BAR_INCHES if coloured_by_error else 0.0
     total_inches = bottom_inches + len(rows) * (image_inches + TITLE_INCHES)
@@ -82,31 +82,21 @@ def _draw_rows(
     for row, (title, matches) in enumerate(rows.items()):
         bottom = total_inches - (row + 1) * (image_inches + TITLE_INCHES)
         axes = figure.add_axes((0.0, bottom / total_inches, 1.0, image_inches / total_inches))
-        _show_image(axes, image1, 0.0, 1.0)
-        _show_image(axes, image2, left2, scale2)
-        _draw_lines(axes, matches, left2, scale2, max_error_px)
-        axes.set(xlim=(0, total_width), ylim=(height, 0))
-        axes.set_axis_off()
+        images.show(axes)
+        _draw_lines(axes, matches, images, max_error_px)
         title_y = (bottom + image_inches + 0.3 * TITLE_INCHES) / total_inches
-        figure.text(0.002, title_y, _caption(title, matches, max_error_px), fontsize=10)
+        caption = _caption(title, matches, max_error_px)
+        figure.text(0.002, title_y, caption, fontsize=min(10.0, 10.0 * CHARACTERS * width_inches / len(caption)))
     if coloured_by_error:
-        _draw_error_bar(figure, total_inches, max_error_px)
+        geometry = " or ".join(dict.fromkeys(each.geometry for each in rows.values() if each.error_px is not None))
+        _draw_error_bar(figure, total_inches, max_error_px, geometry)
     return figure
 
 
-def _show_image(axes: Axes, image: Tensor, left: float, scale: float) -> None:
-    """The image with its left edge at ``left`` and its top at 0, in drawn pixels (edges, not centres, at integers)."""
-    height, width = scale * image.shape[-2], scale * image.shape[-1]
-    pixels = image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
-    axes.imshow(pixels, extent=(left, left + width, height, 0), interpolation="antialiased")
-
-
-def _draw_lines(axes: Axes, matches: DrawnMatches, left2: float, scale2: float, max_error_px: float) -> None:
+def _draw_lines(axes: Axes, matches: DrawnMatches, images: SideBySide, max_error_px: float) -> None:
     if len(matches.xy1_px) == 0:
         return
-    start = matches.xy1_px.detach().cpu() + 0.5
-    end = (matches.xy2_px.detach().cpu() + 0.5) * scale2
-    end[:, 0] += left2
+    start, end = images.place(matches.xy1_px, 1), images.place(matches.xy2_px, 2)
     colours, wrongness = _colours(matches, max_error_px)
     # Wrong matches first, so that the right ones, which usually agree with each other, stay readable above them.
     order = wrongness.argsort(descending=True).numpy()
@@ -137,14 +127,16 @@ def _caption(title: str, matches: DrawnMatches, max_error_px: float) -> str:
     text = f"{count} matches"
     if matches.error_px is not None and count:
         right = int((matches.error_px < max_error_px).sum())
-        text += f", {right} ({right / count:.0%}) within {max_error_px:g} px of the true epipolar geometry"
+        text += (
+            f", {right} ({right / count:.0%}) within {max_error_px:g} px of the {matches.geometry} epipolar geometry"
+        )
     elif matches.inliers is not None and count:
         inliers = int(matches.inliers.sum())
         text += f", {inliers} inliers ({inliers / count:.0%})"
     return f"{title}: {text}" if title else text
 
 
-def _draw_error_bar(figure: Figure, total_inches: float, max_error_px: float) -> None:
+def _draw_error_bar(figure: Figure, total_inches: float, max_error_px: float, geometry: str) -> None:
     height, bottom = 0.1 / total_inches, 0.3 / total_inches
     axes = figure.add_axes((0.35, bottom, 0.3, height))
     mappable = ScalarMappable(_error_scale(max_error_px), ERROR_COLOURS)
@@ -152,4 +144,4 @@ def _draw_error_bar(figure: Figure, total_inches: float, max_error_px: float) ->
     bar.set_ticks([step * max_error_px for step in range(5)])
     bar.ax.tick_params(labelsize=8, length=2)
     bar.outline.set_linewidth(0.4)  # type: ignore[operator]
-    figure.text(0.34, bottom, "distance to the true epipolar geometry (px)", fontsize=8, ha="right")
+    figure.text(0.34, bottom, f"distance to the {geometry} epipolar geometry (px)", fontsize=8, ha="right")
