@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from rfp.cli.device import choose_device
+from rfp.cli.networks import load_networks
 from rfp.cli.output import check_can_write, write_figures
 from rfp.data.homographies import HomographyOptions, draw_homography_pairs
 from rfp.data.photographs import load_photographs
@@ -14,8 +15,7 @@ from rfp.data.sets import HomographyFolder, HomographyPair, HPatches
 from rfp.data.synthetic.textures import HELD_OUT_FAMILIES, draw_textures
 from rfp.evaluation.homography_estimators import HomographyEstimatorName
 from rfp.evaluation.homography_evaluation import PlanarPair, evaluate_homographies, format_homographies
-from rfp.matching.match import MatcherName, load_matcher
-from rfp.models import load_network
+from rfp.matching.match import MatcherName
 from rfp.records import InputError
 
 
@@ -72,8 +72,7 @@ class EvaluateHomographies:
 def run(command: EvaluateHomographies) -> None:
     """Evaluate one or two networks, print the table, write the figures."""
     check_can_write(command.json)
-    names = [command.network] + ([command.compare] if command.compare else [])
-    loaded = {name: (load_network(name), load_matcher(command.matcher, network=name)) for name in names}
+    loaded = load_networks(command.network, command.compare, command.matcher)
     pairs = _stored_pairs(command) if command.data else _drawn_pairs(command)
     device = choose_device(command.device)
     reports = {

@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from rfp.cli.device import choose_device
+from rfp.cli.networks import load_networks
 from rfp.cli.output import check_can_write, write_figures
 from rfp.evaluation.absolute_pose_estimators import AbsolutePoseEstimatorName
 from rfp.evaluation.localization import (
@@ -19,8 +20,7 @@ from rfp.evaluation.localization import (
 from rfp.evaluation.true_poses import read_true_poses
 from rfp.export.detection import DetectionOptions
 from rfp.export.image_folder import check_images, open_image_folder
-from rfp.matching.match import MatcherName, load_matcher
-from rfp.models import load_network
+from rfp.matching.match import MatcherName
 from rfp.optional import require
 from rfp.records import InputError
 
@@ -89,8 +89,7 @@ def run(command: Localize) -> None:
     truth = read_true_poses(source)
     images = replace(images, names=tuple(posed_names(images, truth, options.folds)))
     check_images(images)  # a broken one is found before the work, not in the middle
-    names = [command.network] + ([command.compare] if command.compare else [])
-    loaded = {name: (load_network(name), load_matcher(command.matcher, network=name)) for name in names}
+    loaded = load_networks(command.network, command.compare, command.matcher)
     device = choose_device(command.device)
     reports = {
         name: evaluate_localization(

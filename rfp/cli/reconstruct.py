@@ -1,5 +1,6 @@
 """``rfp reconstruct``: structure from motion from a network's features, and how true it is."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -10,14 +11,14 @@ from typing import Annotated
 import tyro
 
 from rfp.cli.device import choose_device
+from rfp.cli.networks import load_networks
 from rfp.cli.output import check_can_write, write_figures
 from rfp.evaluation.reconstruction import MappingOptions
 from rfp.evaluation.reconstruction_report import evaluate_reconstruction, format_reconstructions, with_intrinsics
 from rfp.evaluation.true_poses import read_true_poses
 from rfp.export.detection import DetectionOptions
 from rfp.export.image_folder import check_images, open_image_folder
-from rfp.matching.match import MatcherName, load_matcher
-from rfp.models import load_network
+from rfp.matching.match import MatcherName
 from rfp.optional import require
 from rfp.records import InputError
 
@@ -86,8 +87,7 @@ def run(command: Reconstruct) -> None:
     truth = read_true_poses(source) if source else None
     images = with_intrinsics(images, truth, known=command.known_intrinsics)
     check_images(images)  # a broken one is found before the work, not in the middle
-    names = [command.network] + ([command.compare] if command.compare else [])
-    loaded = {name: (load_network(name), load_matcher(command.matcher, network=name)) for name in names}
+    loaded = load_networks(command.network, command.compare, command.matcher)
     device = choose_device(command.device)
     reports = {}
     with _workspace(command.output) as workspace:
@@ -101,7 +101,7 @@ def run(command: Reconstruct) -> None:
                 truth=truth,
                 options=replace(options, matcher=matcher),
                 device=device,
-                progress=True,
+                progress=sys.stderr.isatty(),
             )
     print(format_reconstructions(reports))
     if command.output:

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rfp.evaluation.auc import pose_auc
-from rfp.evaluation.deployed import Detector, deployed
+from rfp.evaluation.deployed import deployed
 from rfp.evaluation.evaluate import check_settings
+from rfp.evaluation.feature_memory import FeatureMemory
 from rfp.evaluation.homography import (
     CORNER_THRESHOLDS_PX,
     THRESHOLDS_PX,
@@ -131,12 +132,13 @@ def evaluate_homographies(
     figures, longer_sides = [], set()
     home = device_of(network) if device is None else torch.device(device)
     with deployed(network, home, num_keypoints=num_keypoints, nms_radius=nms_radius) as detector:
+        memory = FeatureMemory(detector, {"features": 0.0})  # the first image of a sequence is in five pairs
         for index in tqdm(
             range(len(pairs)), "evaluating", unit="pair", disable=None if progress else True, leave=False
         ):
             pair = pairs[index]
             longer_sides |= {max(pair.image1.shape), max(pair.image2.shape)}
-            figures.append(_judge(detector, matcher, pair, estimator, max_error_px, correct_px, seed))
+            figures.append(_judge(memory, matcher, pair, estimator, max_error_px, correct_px, seed))
     settings = {
         "estimator": estimator,
         "max_error_px": max_error_px,
@@ -153,7 +155,7 @@ def evaluate_homographies(
 
 
 def _judge(
-    detector: Detector,
+    memory: FeatureMemory,
     matcher: MatchingFunction,
     pair: PlanarPair,
     estimator: str,
@@ -161,7 +163,7 @@ def _judge(
     correct_px: float,
     seed: int,
 ) -> PlanarPairFigures:
-    features1, features2 = detector(pair.image1), detector(pair.image2)
+    (features1, _), (features2, _) = memory(pair.image1), memory(pair.image2)
     size1, size2 = ((image.shape[-2], image.shape[-1]) for image in (pair.image1, pair.image2))
     matches = matcher(features1, features2, size1, size2)
     chosen = matches.valid[0]

@@ -1,15 +1,15 @@
 """What the tests of the commands for other tasks share."""
 
-from rfp.cli import main
+from rfp.cli import main, networks
 from tests.networks import TinyTestNetwork
 
 
-def give_test_networks(monkeypatch, command):
-    """The command gets test networks by the names ``test`` and ``other``; other names are looked up as ever."""
-    load_network = command.load_network
+def give_test_networks(monkeypatch):
+    """The commands get test networks by the names ``test`` and ``other``; other names are looked up as ever."""
+    load_network = networks.load_network
     seeds = {"test": 0, "other": 1}
     monkeypatch.setattr(
-        command,
+        networks,
         "load_network",
         lambda name: TinyTestNetwork(seed=seeds[name]).eval() if name in seeds else load_network(name),
     )

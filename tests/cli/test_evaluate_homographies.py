@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from rfp.cli import evaluate_homographies, main
+from rfp.cli import main
 from rfp.data import HomographyOptions, draw_homography_pairs
 from tests.cli.other_tasks import error_of, give_test_networks
 
@@ -14,7 +14,7 @@ SMALL = ["--network", "test", "--num-keypoints", "150", "--device", "cpu"]
 
 @pytest.fixture(autouse=True)
 def test_networks(monkeypatch):
-    give_test_networks(monkeypatch, evaluate_homographies)
+    give_test_networks(monkeypatch)
 
 
 def _write(path, image):
@@ -106,6 +106,7 @@ def test_pairs_are_drawn_from_photographs(homography_folder, tmp_path):
         (["--num-pairs", "1", "--image-size", "4"], "image_size"),
         (["--json", "/no/such/folder/figures.json"], "there is no folder"),
         (["--matcher", "lightglue"], "LightGlue"),
+        (["--compare", "test"], "expected another network than --network"),
     ],
 )
 def test_what_means_nothing_is_one_line_and_code_2(options, expected, capsys):

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from rfp.cli import localize, main, reconstruct
+from rfp.cli import main
 from tests.cli.other_tasks import error_of, give_test_networks
 from tests.scenes import render_views, write_pairs_folder
 
@@ -14,8 +14,7 @@ SMALL = ["--network", "test", "--num-keypoints", "300", "--image-size", "None", 
 
 @pytest.fixture(autouse=True)
 def test_networks(monkeypatch):
-    for command in (reconstruct, localize):
-        give_test_networks(monkeypatch, command)
+    give_test_networks(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -256,6 +256,20 @@ def test_the_table_carries_figures_and_settings(report):
     assert "images of 128 px, 256 key points" in table
 
 
+def test_an_image_is_computed_once_however_many_pairs_it_is_in(pairs):
+    class Counting(TinyTestNetwork):
+        calls = 0
+
+        def extract(self, images):
+            Counting.calls += images.shape[0]
+            return super().extract(images)
+
+    evaluate_homographies(
+        Counting(), [pairs[0], dataclasses.replace(pairs[1], image1=pairs[0].image1)], num_keypoints=32
+    )
+    assert Counting.calls == 3
+
+
 def test_the_network_is_left_as_it_was(pairs):
     network = TinyTestNetwork().train()
     with pytest.raises(InputError, match="expected an estimator among"):
