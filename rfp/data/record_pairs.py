@@ -35,7 +35,8 @@ Record = TypeVar("Record", bound=ImagePairRecord)
 Item = TypeVar("Item")
 
 
-class RecordPairs(Sequence[Item], ABC, Generic[Record, Item]):
+# Sequence without its item: what checks types at run time would decode images to look at one.
+class RecordPairs(Sequence, ABC, Generic[Record, Item]):
     """A sequence that makes its items from records when they are asked for; images are decoded once and kept.
 
     It has the attributes of :class:`rfp.data.PosedPairs`: ``records``, ``names``, ``image_paths``, ``image_size``,

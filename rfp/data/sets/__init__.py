@@ -3,8 +3,9 @@
 from rfp.data.sets.homography_folder import HomographyFolder
 from rfp.data.sets.homography_records import HomographyPair, HomographyRecord
 from rfp.data.sets.hpatches import LARGE_SEQUENCES, HPatches
+from rfp.data.sets.joined_pairs import JoinedPairs, PosedPairSet
 from rfp.data.sets.megadepth import MegaDepthPairs
-from rfp.data.sets.recognition import open_set
+from rfp.data.sets.recognition import open_posed_pairs, open_set
 from rfp.data.sets.reinforced_feature_points import ReinforcedFeaturePointsPairs
 from rfp.data.sets.superglue_pairs import SuperGluePairs
 from rfp.data.sets.tum import TUMSequence
@@ -15,9 +16,12 @@ __all__ = [
     "HomographyFolder",
     "HomographyPair",
     "HomographyRecord",
+    "JoinedPairs",
     "MegaDepthPairs",
+    "PosedPairSet",
     "ReinforcedFeaturePointsPairs",
     "SuperGluePairs",
     "TUMSequence",
+    "open_posed_pairs",
     "open_set",
 ]

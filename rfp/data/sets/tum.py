@@ -99,10 +99,10 @@ def _camera(
         problem = intrinsics_problem(intrinsics)
         if problem:
             raise InputError(problem)
-        return intrinsics, distortion or (0.0,) * 5
+        return intrinsics, (0.0,) * 5 if distortion is None else distortion
     for name, ((fx, fy, cx, cy), coefficients) in PUBLISHED_CAMERAS.items():
         if name in folder.resolve().name:
-            return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), distortion or coefficients
+            return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), coefficients if distortion is None else distortion
     raise InputError(
         f"{folder}: no intrinsics: its name holds none of {', '.join(PUBLISHED_CAMERAS)}; give K= (and distortion=)"
     )

@@ -11,6 +11,7 @@ from rfp.data.sets import (
     ReinforcedFeaturePointsPairs,
     SuperGluePairs,
     TUMSequence,
+    open_posed_pairs,
     open_set,
 )
 from tests.data.sets import test_homographies_on_disk as homographies
@@ -80,3 +81,48 @@ def test_a_list_cut_short_is_still_a_list(tmp_path):
     file.write_text(" ".join(file.read_text().split()[:30]))
     with pytest.raises(InputError, match=r"expected 38 columns .* got 30"):
         open_set(file, images=tmp_path / "images")
+
+
+def test_posed_pairs_of_several_layouts_follow_each_other(tmp_path, session_pairs_folder):
+    file = superglue._write(tmp_path / "superglue", pairs=((0, 1), (1, 2)))
+    images = tmp_path / "superglue" / "images"
+    assert type(open_posed_pairs(session_pairs_folder)) is PosedPairs
+    assert len(open_posed_pairs([session_pairs_folder, session_pairs_folder])) == 10
+    assert type(open_posed_pairs(file, images=images)) is SuperGluePairs
+    pairs = open_posed_pairs([session_pairs_folder, file, session_pairs_folder], images=images, image_size=64)
+    assert len(pairs) == len(list(pairs)) == len(pairs.names) == 12
+    assert [pair.name for pair in pairs] == pairs.names
+    assert pairs[5].scene == pairs[-7].scene == "scene0711_00"
+    assert pairs[6].scene == "scene0711_00"
+    assert pairs[7].scene == "corner"
+    assert len(pairs.image_paths) == 7
+    assert "SuperGluePairs" in repr(pairs)
+    assert max(pairs[5].image1.shape) == max(pairs[0].image1.shape) == 64
+    pairs.check_images()
+    with pytest.raises(IndexError):
+        pairs[12]
+    assert len(pairs.without_images(pairs.parts[1].image_paths)) == 10
+    with pytest.raises(InputError, match="no pair is left"):
+        pairs.without_images(pairs.image_paths)
+
+
+def test_a_broken_image_of_one_part_is_found(tmp_path, session_pairs_folder):
+    file = superglue._write(tmp_path)
+    broken = tmp_path / "images" / "scene0711_00_frame-000003.png"
+    broken.write_bytes(b"")
+    pairs = open_posed_pairs([session_pairs_folder, file], images=tmp_path / "images")
+    assert list(pairs.unreadable_images()) == [broken]
+    with pytest.raises(InputError, match=r"000003\.png"):
+        pairs.check_images()
+
+
+def test_what_has_no_poses_is_refused_where_poses_are_needed(tmp_path, session_pairs_folder):
+    sequence = homographies._write_sequence(tmp_path / "i_dome")
+    with pytest.raises(InputError, match=r"i_dome: holds homographies; expected pairs with relative poses"):
+        open_posed_pairs([session_pairs_folder, sequence])
+    with pytest.raises(InputError, match="at least one folder or list"):
+        open_posed_pairs([])
+    with pytest.raises(InputError, match="finds its images itself"):
+        open_posed_pairs(session_pairs_folder, images=tmp_path)
+    with pytest.raises(InputError, match="no such"):
+        open_posed_pairs(tmp_path / "nothing")
