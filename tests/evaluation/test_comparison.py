@@ -66,7 +66,7 @@ def test_wins_losses_and_ties_are_counted_below_20_degrees():
     assert (found.num_won, found.num_lost, found.num_tied) == (2, 2, 3)
     assert (found.newly_solved, found.newly_unsolved) == (1, 1)
     gains = {change.name: change.gain for change in found.changes}
-    assert [change.name for change in found.changes[2:4]] == ["pair 2", "pair 4"]
+    assert [change.name for change in found.changes[2:4]] == ["pair 2", "pair 6"]
     assert gains["pair 1"] == pytest.approx(100 * ((0.8 - 0) + (0.9 - 0.5) + (0.95 - 0.75)) / 3)
     assert gains["pair 0"] == pytest.approx(-gains["pair 1"])
     assert sum(change.gain for change in found.changes) / 7 == pytest.approx(

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from rfp.data import PosedPairs
-from rfp.evaluation import evaluate, format_scenes, format_table, pose_auc, pose_auc_binned
+from rfp.evaluation import (
+    evaluate,
+    format_scenes,
+    format_scenes_markdown,
+    format_table,
+    pose_auc,
+    pose_auc_binned,
+)
+from rfp.matching import RatioTest
 from rfp.records import InputError
 from tests.networks import TinyTestNetwork
 from tests.scenes import render_views, write_pairs_folder
@@ -28,7 +36,7 @@ def test_rendered_scenes_are_solved(report):
     assert report.precision > 80
 
 
-@pytest.mark.parametrize("estimator", ["opencv", "opencv-ransac", "rfp"])
+@pytest.mark.parametrize("estimator", ["opencv", "opencv-ransac", "pycolmap", "rfp"])
 def test_every_estimator_solves_them(pairs, estimator):
     report = evaluate(TinyTestNetwork(), pairs, estimator=estimator, num_keypoints=256)
     assert report.num_failed == 0
@@ -44,6 +52,37 @@ def test_figures_are_those_of_the_errors(report):
     assert max(report.translation_errors_deg) <= 90
     assert len(report.errors_deg) == len(report.names) == report.num_pairs == 5
     assert all(0 < inliers <= matches for inliers, matches in zip(report.num_inliers, report.num_matches))
+    shares = [100 * inliers / matches for inliers, matches in zip(report.num_inliers, report.num_matches)]
+    assert report.inlier_ratio == pytest.approx(sum(shares) / 5)
+    assert report.median_rotation_deg == sorted(report.rotation_errors_deg)[2]
+    assert report.median_translation_deg == sorted(report.translation_errors_deg)[2]
+
+
+def test_pairs_that_share_an_image_share_its_number(report):
+    """Pairs 0-1, 0-2, 1-2, 1-3, 2-3 of the fixture, numbered in the order in which the images come."""
+    assert report.pair_images == [[0, 1], [0, 2], [1, 2], [1, 3], [2, 3]]
+    assert report.pair_scenes == ["corner"] * 5
+    assert report.auc_interval == {"5": None, "10": None, "20": None}  # four images are too few
+    low, high = report.auc_interval_by_pair["5"]
+    assert low < report.auc["5"] < high
+
+
+@pytest.mark.parametrize(
+    ("matcher", "words"),
+    [("ratio", "ratio test at 0.9"), ("dual-softmax", "dual softmax"), (RatioTest(ratio=0.7), "ratio test at 0.7")],
+)
+def test_a_matcher_is_taken_by_name_or_as_an_object(pairs, report, matcher, words):
+    found = evaluate(TinyTestNetwork(), pairs, matcher=matcher, num_keypoints=256)
+    assert words in found.settings["matching"]
+    assert words in format_scenes(found)
+    assert all(0 < few <= many for few, many in zip(found.num_matches, report.num_matches))
+    assert found.num_matches != report.num_matches
+    assert found.precision > report.precision
+
+
+def test_lightglue_without_weights_for_the_network_is_one_line(pairs):
+    with pytest.raises(InputError, match="expected a network that LightGlue was trained for"):
+        evaluate(TinyTestNetwork(), pairs, matcher="lightglue")
 
 
 def test_json_holds_every_field_and_repeats(report, pairs):
@@ -84,8 +123,18 @@ def test_scenes_are_pooled_and_told_apart(pairs, report, tmp_path):
     pooled = evaluate(TinyTestNetwork(), [*pairs, *PosedPairs(other)], num_keypoints=256)
     assert {scene: figures.num_pairs for scene, figures in pooled.scenes.items()} == {"corner": 5, "other": 1}
     assert pooled.scenes["corner"].auc == report.auc
+    mean = pooled.scene_mean
+    assert mean is not None
+    assert mean.num_scenes == 2
+    assert mean.auc["10"] == pytest.approx((report.auc["10"] + pooled.scenes["other"].auc["10"]) / 2)
+    assert pooled.auc_interval["10"] is not None  # six images
+    markdown = format_scenes_markdown(pooled)
+    assert f"| corner | 5 | {report.auc['5']:.1f} |" in markdown
+    assert f"| mean of 2 scenes |  | {mean.auc['5']:.1f} |" in markdown
     table = format_scenes(pooled)
     assert [line.split()[0] for line in table.splitlines()[:4]] == ["scene", "corner", "other", "all"]
+    assert table.splitlines()[4].startswith("mean of 2 scenes")
+    assert "the images of each scene resampled" in table
     assert "poselib at 1 px, images of 160 px, 256 key points" in table
 
 
@@ -130,7 +179,7 @@ def _broken(pair, kind):
 
 
 @pytest.mark.parametrize("kind", ["black", "nan"])
-@pytest.mark.parametrize("estimator", ["poselib", "opencv", "opencv-ransac", "rfp"])
+@pytest.mark.parametrize("estimator", ["poselib", "opencv", "opencv-ransac", "pycolmap", "rfp"])
 def test_a_black_image_or_a_nan_is_a_counted_failure_and_spoils_no_other_pair(pairs, kind, estimator):
     clean = evaluate(TinyTestNetwork(), [pairs[0]], estimator=estimator, num_keypoints=128)
     mixed = evaluate(TinyTestNetwork(), [_broken(pairs[0], kind), pairs[0]], estimator=estimator, num_keypoints=128)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from matplotlib.colors import to_rgb
 from rfp.data import read_image
 from rfp.plotting import DrawnMatches, draw_matches, draw_matches_of_networks, save_figure
 from rfp.plotting.matches import RIGHT, UNKNOWN, WRONG
+from rfp.plotting.side_by_side import grey_pixels
 from rfp.records import InputError
 
 RED = torch.tensor([0.9, 0.1, 0.1])[:, None, None].expand(3, 60, 80)
@@ -26,12 +28,15 @@ def _lines(figure, row=0):
     return next(artist for artist in figure.axes[row].get_children() if isinstance(artist, LineCollection))
 
 
-def test_the_first_image_is_left_and_the_second_right_and_both_are_as_high(tmp_path):
+def test_the_first_image_is_left_and_the_second_right_and_both_are_as_high_and_grey(tmp_path):
     save_figure(draw_matches(RED, BLUE, _matches(0)), tmp_path / "picture.png")
     picture = read_image(tmp_path / "picture.png")
     rows = picture[:, picture.shape[1] // 2 :]
-    torch.testing.assert_close(rows[:, :, 50:700].amax((1, 2)), RED[:, 0, 0], atol=0.01, rtol=0)
-    torch.testing.assert_close(rows[:, :, -500:-20].amin((1, 2)), BLUE[:, 0, 0], atol=0.01, rtol=0)
+    for part, image in ((rows[:, :, 50:700], RED), (rows[:, :, -500:-20], BLUE)):
+        grey = float(grey_pixels(image)[0, 0])
+        assert part.amin().item() == pytest.approx(grey, abs=0.01)
+        assert part.amax().item() == pytest.approx(grey, abs=0.01)
+    assert grey_pixels(RED)[0, 0] > grey_pixels(BLUE)[0, 0] + 0.1  # green counts most, blue least
 
 
 def test_each_match_is_a_line_between_its_pixels():
@@ -61,7 +66,18 @@ def test_the_caption_counts():
     texts = [text.get_text() for text in draw_matches(RED, BLUE, _matches(4), title="mine").texts]
     assert texts == ["mine: 4 matches"]
     known = _matches(4, error_px=torch.tensor([0.1, 0.2, 0.3, 9.0]))
-    assert "4 matches, 3 (75%) within 1 px" in draw_matches(RED, BLUE, known).texts[0].get_text()
+    assert "4 matches, 3 (75%) within 1 px of the true" in draw_matches(RED, BLUE, known).texts[0].get_text()
+    estimated = [text.get_text() for text in draw_matches(RED, BLUE, replace(known, geometry="estimated")).texts]
+    assert "of the estimated epipolar geometry" in estimated[0]
+    assert estimated[1] == "distance to the estimated epipolar geometry (px)"
+
+
+def test_a_long_caption_is_set_smaller_and_a_short_one_is_not():
+    sizes = [
+        draw_matches(RED, BLUE, _matches(1), title=title).texts[0].get_fontsize() for title in ("short", "x" * 200)
+    ]
+    assert sizes[0] == 10
+    assert 4 < sizes[1] < 6
 
 
 def test_no_matches_are_a_picture_too(tmp_path):
