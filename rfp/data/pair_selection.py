@@ -181,12 +181,12 @@ def choose_pairs(
     return np.sort(np.fromiter(_within_limits(candidates, lot, choice), np.int64))
 
 
-def rotation_deg(R1: Float[np.ndarray, "*B 3 3"], R2: Float[np.ndarray, "*B 3 3"]) -> Float[np.ndarray, "*B"]:
+def rotation_deg(R1: Float[np.ndarray, "*#B 3 3"], R2: Float[np.ndarray, "*#B 3 3"]) -> Float[np.ndarray, "*B"]:
     """The angle of ``R2 R1ᵀ`` in degrees, precise near 0 and 180, where the arc cosine of the trace is not."""
     # ‖R2 - R1‖² = 8 sin²(θ/2) and tr(R2 R1ᵀ) + 1 = 4 cos²(θ/2)
     sine = np.linalg.norm(R2 - R1, axis=(-2, -1)) / np.sqrt(8)
     cosine = np.sqrt(np.maximum(np.einsum("...ij,...ij->...", R2, R1) + 1, 0)) / 2
-    return np.rad2deg(2 * np.arctan2(sine, cosine))
+    return np.asarray(np.rad2deg(2 * np.arctan2(sine, cosine)))
 
 
 def _within_limits(candidates: PairCandidates, lot: Int[np.ndarray, "Q"], choice: PairChoice) -> Iterator[int]:
