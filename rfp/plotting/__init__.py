@@ -1,15 +1,20 @@
 """Pictures of matches and of training runs; matplotlib is imported here only."""
 
 from rfp.plotting.curves import draw_training, reward_curve
+from rfp.plotting.epipolar_lines import draw_epipolar_lines
 from rfp.plotting.errors import ErrorCurve, draw_error_curves, draw_paired_errors
 from rfp.plotting.figures import save_figure
+from rfp.plotting.heat import DrawnHeat, draw_heat
 from rfp.plotting.keypoints import draw_keypoints_of_networks
 from rfp.plotting.matches import DrawnMatches, draw_matches, draw_matches_of_networks
 
 __all__ = [
+    "DrawnHeat",
     "DrawnMatches",
     "ErrorCurve",
+    "draw_epipolar_lines",
     "draw_error_curves",
+    "draw_heat",
     "draw_keypoints_of_networks",
     "draw_matches",
     "draw_matches_of_networks",

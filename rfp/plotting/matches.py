@@ -102,7 +102,7 @@ def _draw_lines(axes: Axes, matches: DrawnMatches, images: SideBySide, max_error
     order = wrongness.argsort(descending=True).numpy()
     segments = torch.stack([start, end], dim=1).numpy()[order]
     colours = [colours[index] for index in order]
-    alpha = min(0.8, max(0.12, 60 / len(order)))
+    alpha = min(0.8, max(0.2, 100 / len(order)))
     axes.add_collection(LineCollection(list(segments), colors=colours, linewidths=0.8, alpha=alpha))
     for points in (segments[:, 0], segments[:, 1]):
         axes.scatter(points[:, 0], points[:, 1], s=7, c=colours, linewidths=0.2, edgecolors="white", zorder=3)
