@@ -17,6 +17,7 @@ import rfp
 from rfp.data import HomographyOptions
 from rfp.data.homographies import homography_pairs_on_noise
 from rfp.models import Tiny
+from tests.scenes import render_views, write_pairs_folder
 from tests.sync_deny_list import no_host_visits
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -72,6 +73,19 @@ def test_rendered_gallery(tmp_path):
     output = run("rendered_gallery.py", "--range", "easy", "--pairs", 1, "--output", tmp_path / "gallery.png")
     assert re.search(r"1 pairs, mean overlap \d\d%", output)
     assert (tmp_path / "gallery.png").stat().st_size > 50_000
+
+
+def test_colmap_to_reconstruction(tmp_path):
+    """Four images from end to end: what SIFT maps is trained on, exported, and mapped again from our features."""
+    pytest.importorskip("pycolmap")
+    images = write_pairs_folder(tmp_path / "scene", render_views(count=4, height=240, width=320)) / "images"
+    sizes = ["--image-size", 320, "--train-size", 160, "--num-keypoints", 400]
+    output = run("colmap_to_reconstruction.py", images, "--output", tmp_path / "out", "--steps", 10, *sizes)
+    assert re.search(r"training on 3 pairs, judged on the 3 pairs with 1 other images", output)
+    assert len(rewards(output)) == 1
+    assert len(re.findall(r"AUC of the new pairs (?:before|after): @5 \d+\.\d", output)) == 2
+    assert len(re.findall(r"(?:before|after) +4/4 ", output)) == 2, output
+    assert (tmp_path / "out" / "hloc" / "matches.h5").stat().st_size > 1000
 
 
 @needs_weights
