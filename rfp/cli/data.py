@@ -112,8 +112,8 @@ class FromPhotographs:
     """Pairs to make."""
     shown: PhotographOptions = field(default_factory=PhotographOptions)
     """Which photographs are shown, and how large."""
-    layouts: tuple[str, ...] = ("planes",)
-    """Kinds of scene, with --truth poses."""
+    layouts: tuple[str, ...] = ("cards",)
+    """Kinds of scene, with --truth poses: cards are planes at several depths."""
     difficulty: Literal["easy", "medium", "hard"] = "medium"
     """Range of viewpoints, with --truth poses."""
     tilt_deg: float = HomographyOptions.tilt_deg

@@ -63,7 +63,7 @@ def rendered_from_photographs(
         >>> rendered_from_photographs("photographs", "data/planes", num_pairs=500)    # doctest: +SKIP
     """
     options = PhotographOptions() if options is None else options
-    scenes = SceneOptions(layouts=("planes",), num_textures=1) if scenes is None else scenes
+    scenes = SceneOptions(layouts=("cards",), num_textures=1) if scenes is None else scenes
     scenes = replace(scenes, image_size=options.image_size, texture_size=options.texture_size)
     _check(num_pairs, options)
     generator = torch.Generator().manual_seed(options.seed)
