@@ -135,9 +135,23 @@ def _trace(part: str, module: _Extract, examples: dict[str, Tensor]) -> NetworkP
             f"{network_name(module.network)}: torch.export cannot trace {part} for images of any size "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); use static control flow"
         ) from error
-    for node in program.graph.nodes:  # each knows its line of source, with the folders of this machine
-        node.meta.pop("stack_trace", None)
+    _keep_what_is_needed(program)
     return NetworkProgram(part, module.inputs, module.outputs, program)
+
+
+def _keep_what_is_needed(program: ExportedProgram) -> None:
+    """Drops the weights that a part does not read, the example, and each node's line of source on this machine."""
+    program.example_inputs = None
+    specifications = program.graph_signature.input_specs
+    placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+    for node, specification in zip(placeholders, list(specifications), strict=True):
+        if specification.target is not None and not node.users:  # a target is the name of a weight
+            program.graph.erase_node(node)
+            specifications.remove(specification)
+            program.state_dict.pop(specification.target, None)
+    program.graph_module.recompile()
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
 
 
 def metadata(network: Any, program: NetworkProgram) -> dict[str, str]:
