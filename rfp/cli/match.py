@@ -20,7 +20,15 @@ from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import relative_pose_error
 from rfp.matching.match import MatcherName, load_matcher
 from rfp.models import load_network
-from rfp.plotting import DrawnHeat, DrawnMatches, draw_epipolar_lines, draw_heat, draw_matches, save_figure
+from rfp.plotting import (
+    DrawnEpipolarLines,
+    DrawnHeat,
+    DrawnMatches,
+    draw_epipolar_lines,
+    draw_heat,
+    draw_matches,
+    save_figure,
+)
 from rfp.records import Features, InputError, RelativePose
 from rfp.rollout import detect, without_blank
 
@@ -242,14 +250,11 @@ def _lines(command: Match, xy1_px: Tensor, xy2_px: Tensor, views: list[_View], g
             "draw its lines; draw matches or heat, or give --truth"
         )
     title = f"{command.network}, {'true' if command.truth else 'estimated'} geometry"
-    return draw_epipolar_lines(
-        views[0].image,
-        views[1].image,
-        xy1_px[geometry.inliers],
-        xy2_px[geometry.inliers],
-        geometry.F,
-        title=title,
+    inliers = geometry.inliers
+    drawn = DrawnEpipolarLines(
+        views[0].image, views[1].image, xy1_px[inliers], xy2_px[inliers], geometry.F, title=title
     )
+    return draw_epipolar_lines([drawn])
 
 
 def _say(figures: dict[str, Any], outputs: dict[Drawing, Path]) -> None:

@@ -1,7 +1,7 @@
 """Pictures of matches and of training runs; matplotlib is imported here only."""
 
 from rfp.plotting.curves import draw_training, reward_curve
-from rfp.plotting.epipolar_lines import draw_epipolar_lines
+from rfp.plotting.epipolar_lines import DrawnEpipolarLines, draw_epipolar_lines
 from rfp.plotting.errors import ErrorCurve, draw_error_curves, draw_paired_errors
 from rfp.plotting.figures import save_figure
 from rfp.plotting.heat import DrawnHeat, draw_heat
@@ -9,6 +9,7 @@ from rfp.plotting.keypoints import draw_keypoints_of_networks
 from rfp.plotting.matches import DrawnMatches, draw_matches, draw_matches_of_networks
 
 __all__ = [
+    "DrawnEpipolarLines",
     "DrawnHeat",
     "DrawnMatches",
     "ErrorCurve",

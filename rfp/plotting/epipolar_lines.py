@@ -1,5 +1,8 @@
 """Pictures of epipolar lines: points in one image, and in the other the lines on which they have to lie."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from matplotlib import colormaps
@@ -16,43 +19,57 @@ COLOURS = "turbo"
 """Sampled at even steps, its dark ends left out: neighbouring matches differ."""
 
 
-def draw_epipolar_lines(
-    image1: Float[Tensor, "3 h1 w1"],
-    image2: Float[Tensor, "3 h2 w2"],
-    xy1_px: Float[Tensor, "M 2"],
-    xy2_px: Float[Tensor, "M 2"],
-    F: Float[Tensor, "3 3"],
-    *,
-    num_matches: int = 12,
-    title: str = "",
-    width_inches: float = 10.0,
-) -> Figure:
-    """Some matches, far from each other, as points on the epipolar lines of their partners: x2ᵀ F x1 = 0 in pixels.
+@dataclass(frozen=True)
+class DrawnEpipolarLines:
+    """M matches of two images, and the fundamental matrix whose lines are drawn: x2ᵀ F x1 = 0 in pixels."""
 
-    Where F is right, each line of image 2 passes through the point of its colour, and so in image 1. Hartley and
+    image1: Float[Tensor, "3 h1 w1"]
+    image2: Float[Tensor, "3 h2 w2"]
+    xy1_px: Float[Tensor, "M 2"]
+    xy2_px: Float[Tensor, "M 2"]
+    F: Float[Tensor, "3 3"]
+    title: str = ""
+
+
+def draw_epipolar_lines(
+    rows: Sequence[DrawnEpipolarLines], *, num_matches: int = 12, width_inches: float = 10.0
+) -> Figure:
+    """Some matches of each pair, far from each other, as rings on the epipolar lines of their partners; a row a pair.
+
+    Where F is right, each line of image 2 passes through the ring of its colour, and so in image 1. Hartley and
     Zisserman, section 9.1.
     """
-    images = SideBySide(image1, image2)
-    image_inches = width_inches * images.height / images.width
-    total_inches = image_inches + TITLE_INCHES
+    pairs = [SideBySide(row.image1, row.image2) for row in rows]
+    heights = [width_inches * images.height / images.width for images in pairs]
+    total_inches = sum(heights) + TITLE_INCHES * len(rows)
     figure = Figure(figsize=(width_inches, total_inches))
-    axes = figure.add_axes((0.0, 0.0, 1.0, image_inches / total_inches))
-    images.show(axes)
-    chosen = far_apart(xy1_px, num_matches)
-    xy1, xy2, F = xy1_px[chosen].double().cpu(), xy2_px[chosen].double().cpu(), F.double().cpu()
+    top = total_inches
+    for row, images, height in zip(rows, pairs, heights):
+        bottom = top - TITLE_INCHES - height
+        axes = figure.add_axes((0.0, bottom / total_inches, 1.0, height / total_inches))
+        images.show(axes)
+        count = _draw_pair(axes, images, row, num_matches)
+        caption = f"epipolar lines of {count} of {len(row.xy1_px)} matches"
+        title_y = (top - 0.7 * TITLE_INCHES) / total_inches
+        figure.text(0.002, title_y, f"{row.title}: {caption}" if row.title else caption, fontsize=10)
+        top = bottom
+    return figure
+
+
+def _draw_pair(axes: Axes, images: SideBySide, row: DrawnEpipolarLines, num_matches: int) -> int:
+    """How many matches were drawn."""
+    chosen = far_apart(row.xy1_px, num_matches)
+    xy1, xy2, F = (tensor.double().cpu() for tensor in (row.xy1_px[chosen], row.xy2_px[chosen], row.F))
     colours = colormaps[COLOURS](torch.linspace(0.05, 0.95, max(len(chosen), 1)).numpy())
-    for number, colour in enumerate(colours[: len(chosen)]):
-        one = torch.ones(1, dtype=torch.float64)
+    one = torch.ones(1, dtype=torch.float64)
+    for point1, point2, colour in zip(xy1, xy2, colours):
         for image, line, point in (
-            (2, F @ torch.cat([xy1[number], one]), xy2[number]),
-            (1, F.T @ torch.cat([xy2[number], one]), xy1[number]),
+            (2, F @ torch.cat([point1, one]), point2),
+            (1, F.T @ torch.cat([point2, one]), point1),
         ):
             _draw_line(axes, images, image, line, colour)
             _draw_point(axes, images, image, point, colour)
-    caption = f"epipolar lines of {len(chosen)} of {len(xy1_px)} matches"
-    title_y = (image_inches + 0.3 * TITLE_INCHES) / total_inches
-    figure.text(0.002, title_y, f"{title}: {caption}" if title else caption, fontsize=10)
-    return figure
+    return len(chosen)
 
 
 def far_apart(xy_px: Float[Tensor, "M 2"], count: int) -> Int[Tensor, "N"]:

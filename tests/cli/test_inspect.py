@@ -1,9 +1,11 @@
 import json
 
+import numpy as np
 import pytest
 
 from rfp.cli import main
 from rfp.data.inspection import inspect_folder
+from tests.networks import TinyTestNetwork
 
 
 def _records(folder, change):
@@ -86,6 +88,56 @@ def test_one_bad_folder_does_not_hide_the_others(session_pairs_folder, tmp_path,
 def test_parallax_is_shown_where_the_file_gives_it(pairs_folder):
     _records(pairs_folder, lambda records: [record.update(parallax_deg=8.0) for record in records])
     assert inspect_folder(pairs_folder).quantiles["parallax_deg"]["median"] == 8.0
+
+
+@pytest.fixture
+def network_of_these_tests(monkeypatch):
+    monkeypatch.setattr("rfp.cli.inspect.load_network", lambda name: TinyTestNetwork().eval())
+
+
+def _poses(folder, tmp_path, capsys, *options):
+    files = ["--picture", str(tmp_path / "poses.png"), "--json", str(tmp_path / "figures.json")]
+    assert main(["inspect", str(folder), *files, *options]) == 0
+    assert (tmp_path / "poses.png").stat().st_size > 10_000
+    shown = capsys.readouterr().out
+    assert f"picture: {tmp_path / 'poses.png'}" in shown
+    return json.loads((tmp_path / "figures.json").read_text())["poses"], shown
+
+
+def test_the_picture_tells_right_poses_from_those_of_another_convention(
+    pairs_folder, tmp_path, capsys, network_of_these_tests
+):
+    poses, shown = _poses(pairs_folder, tmp_path, capsys, "--pairs-drawn", "2")
+    assert len(poses) == 2
+    assert all(pose["num_matches"] > 50 and pose["median_px"] < 1 for pose in poses)
+    assert "warning" not in shown
+
+    def camera_to_world(records):
+        for record in records:
+            R, t = np.array(record["R"]), np.array(record["t"])
+            record.update(R=R.T.tolist(), t=(-R.T @ t).tolist())
+
+    _records(pairs_folder, camera_to_world)
+    poses, shown = _poses(pairs_folder, tmp_path, capsys)
+    assert len(poses) == 3
+    assert all(pose["median_px"] > 2 for pose in poses)
+    assert shown.count("warning: corner: ") == 3
+    assert "is it X2 = R X1 + t, and K of the stored image?" in shown
+
+
+def test_images_that_do_not_match_judge_no_pose(pairs_folder, tmp_path, capsys, network_of_these_tests):
+    import cv2
+
+    for index in range(4):
+        cv2.imwrite(str(pairs_folder / "images" / f"{index}.png"), np.zeros((120, 160, 3), np.uint8))
+    poses, shown = _poses(pairs_folder, tmp_path, capsys, "--pairs-drawn", "1")
+    assert poses == [{"pair": "corner: 0.png 1.png", "num_matches": 0, "median_px": None}]
+    assert "0 verified matches, too few to judge the pose" in shown
+
+
+def test_pairs_to_draw_are_at_least_one(pairs_folder, capsys):
+    assert main(["inspect", str(pairs_folder), "--picture", "a.png", "--pairs-drawn", "0"]) == 2
+    assert "--pairs-drawn: expected at least 1" in capsys.readouterr().err
 
 
 def test_no_folder_is_code_2(capsys):

@@ -5,13 +5,17 @@ import pytest
 import torch
 from matplotlib.lines import Line2D
 
-from rfp.plotting import draw_epipolar_lines, save_figure
+from rfp.plotting import DrawnEpipolarLines, draw_epipolar_lines, save_figure
 from rfp.plotting.epipolar_lines import far_apart, segment_in_image
 
 IMAGE1, IMAGE2 = torch.rand(3, 60, 80), torch.rand(3, 120, 100)
 
 SIDEWAYS = torch.tensor([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 """[t]× for a camera that moves along x: epipolar lines are rows, of the same number in both images."""
+
+
+def _draw(xy1, xy2, *, title="", **options):
+    return draw_epipolar_lines([DrawnEpipolarLines(IMAGE1, IMAGE2, xy1, xy2, SIDEWAYS, title)], **options)
 
 
 def _artists(figure):
@@ -25,7 +29,7 @@ def test_lines_pass_through_the_points_of_true_matches_in_both_images():
     generator = torch.Generator().manual_seed(0)
     xy1, xy2 = (50 * torch.rand(30, 2, generator=generator) for _ in range(2))
     xy2[:, 1] = xy1[:, 1]
-    points, lines = _artists(draw_epipolar_lines(IMAGE1, IMAGE2, xy1, xy2, SIDEWAYS, num_matches=5))
+    points, lines = _artists(_draw(xy1, xy2, num_matches=5))
     assert len(points) == len(lines) == 10
     left2 = 80 + 0.02 * (80 + 50)
     for number, (point, line) in enumerate(zip(points, lines)):
@@ -39,7 +43,7 @@ def test_lines_pass_through_the_points_of_true_matches_in_both_images():
 
 def test_lines_of_wrong_geometry_miss_the_points():
     xy1, xy2 = torch.tensor([[10.0, 10.0]]), torch.tensor([[10.0, 14.0]])
-    points, lines = _artists(draw_epipolar_lines(IMAGE1, IMAGE2, xy1, xy2, SIDEWAYS))
+    points, lines = _artists(_draw(xy1, xy2))
     assert abs(points[0][1] - lines[0][0, 1]) == pytest.approx(4 / 2)
     assert abs(points[1][1] - lines[1][0, 1]) == pytest.approx(4)
 
@@ -65,9 +69,24 @@ def test_chosen_matches_are_far_apart_and_different():
     assert len(far_apart(torch.zeros(0, 2), 5)) == 0
 
 
+def test_pairs_stand_in_rows_of_their_own_heights():
+    points = torch.rand(4, 2) * 50
+    rows = [
+        DrawnEpipolarLines(*images, points, points, SIDEWAYS, title)
+        for title, images in (("first", (IMAGE1, IMAGE1)), ("second", (IMAGE2, IMAGE2)))
+    ]
+    figure = draw_epipolar_lines(rows)
+    first, second = (axes.get_position() for axes in figure.axes)
+    assert first.y0 > second.y1
+    assert second.height == pytest.approx(first.height * (120 / 100) / (60 / 80))
+    assert [text.get_text().split(":")[0] for text in figure.texts] == ["first", "second"]
+    assert first.y1 < figure.texts[0].get_position()[1] < 1
+    assert second.y1 < figure.texts[1].get_position()[1] < first.y0
+
+
 def test_the_caption_counts_and_no_matches_are_a_picture_too(tmp_path):
     none = torch.zeros(0, 2)
-    figure = draw_epipolar_lines(IMAGE1, IMAGE2, none, none, SIDEWAYS, title="mine")
+    figure = _draw(none, none, title="mine")
     assert figure.texts[0].get_text() == "mine: epipolar lines of 0 of 0 matches"
     save_figure(figure, tmp_path / "none.png")
     assert math.isclose(figure.get_size_inches()[0], 10)
