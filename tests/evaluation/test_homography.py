@@ -131,6 +131,12 @@ def test_repeatability_counts_key_points_of_the_shared_view_from_both_sides():
     assert repeatability(xy1_px, xy2_px, SHIFT, SIZE, SIZE, max_error_px=2.5) == pytest.approx(100 * 2 / 5)
 
 
+def test_repeatability_counts_each_image_s_key_points_once():
+    xy1_px = _points((20, 20), (21, 20))  # both near the first of image 2
+    xy2_px = _points((30, 20), (50, 40))
+    assert repeatability(xy1_px, xy2_px, SHIFT, SIZE, SIZE) == pytest.approx(100 * 3 / 4)
+
+
 def test_repeatability_takes_distances_in_image_2():
     double = torch.diag(torch.tensor([2.0, 2.0, 1.0]))
     xy1_px, xy2_px = _points((10, 10)), _points((24, 20))
@@ -150,6 +156,12 @@ def test_matching_score_is_the_share_of_shared_key_points_correctly_matched_aver
     matches = (_points((20, 20), (30, 20)), _points((30, 21), (45, 20)))  # off by 1 and by 5 px
     score = matching_score(xy1_px, xy2_px, *matches, SHIFT, SIZE, SIZE)
     assert score == pytest.approx(100 * (1 / 3 + 1 / 2) / 2)
+
+
+def test_a_correct_match_of_a_key_point_outside_the_shared_view_counts_on_the_other_side_only():
+    xy1_px = _points((54, 20), (20, 20))  # the first lands at (64, 20), half a pixel outside image 2
+    xy2_px = _points((63, 20))
+    assert matching_score(xy1_px, xy2_px, xy1_px[:1], xy2_px, SHIFT, SIZE, SIZE) == 50.0
 
 
 def test_matching_score_judges_each_direction_in_its_own_pixels():

@@ -189,3 +189,17 @@ def test_what_cannot_be_reconstructed_is_one_line(folder, session_pairs_folder, 
 def test_options_that_mean_nothing_are_one_line(change):
     with pytest.raises(InputError, match="expected"):
         MappingOptions(**change)
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_real_photographs_are_reconstructed(real_data, tmp_path):
+    """The shipped network at 640 px and 1024 key points: all of Lund's door, the relative poses within a degree or two."""
+    import rfp
+
+    images, truth = open_image_folder(real_data / "lund_door"), read_true_poses(real_data / "lund_door")
+    options = MappingOptions(detection=DetectionOptions(image_size=640, num_keypoints=1024))
+    report = evaluate_reconstruction(rfp.load_pretrained("tiny"), images, tmp_path, truth=truth, options=options)
+    assert report.num_registered == 12
+    assert report.poses.auc["5"] > 93
+    assert max(report.poses.position_errors.values()) < 0.05  # the cameras span 8.8
