@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from kornia.geometry.transform import resize as kornia_resize
 
 from rfp.data import InputError, read_image, resize_image
 
@@ -134,6 +135,31 @@ def test_downscaling_does_not_alias():
     stripes = (torch.arange(240) % 2).float().expand(3, 160, 240)
     resized, _ = resize_image(stripes, 80)
     assert resized[:, 5:-5, 5:-5].std() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("size", "longer_side"),
+    [((37, 50), 20), ((61, 40), 122), ((333, 512), 511), ((200, 300), 13), ((2, 400), 10), ((1, 7), 3), ((1, 1), 5)],
+)
+def test_resizing_is_kornias_at_the_pixels_that_stay(size, longer_side):
+    image = torch.rand(3, *size, generator=torch.Generator().manual_seed(RNG_SEED))
+    resized, _ = resize_image(image, longer_side)
+    expected = kornia_resize(image, (resized.shape[1], resized.shape[2]), antialias=True).clamp(0, 1)
+    torch.testing.assert_close(resized, expected, atol=3e-5, rtol=0)  # kornia's positions are rounded to float32
+
+
+def test_resizing_gives_the_same_bits_for_any_number_of_threads():
+    """Convolutions do not: an image read by a worker would differ from the same image read in the training process."""
+    image = torch.rand(3, 480, 640, generator=torch.Generator().manual_seed(RNG_SEED))
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(resize_image(image, 160)[0])
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
 
 
 def test_no_size_leaves_the_image_alone():

@@ -1,8 +1,11 @@
 """Laws of loading: the same pairs in the same order from any number of workers, none of which outlives its loader."""
 
+import gc
+import importlib
 import multiprocessing
 import os
 import pickle
+import signal
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rfp.data import InputError, PosedPairs
+from rfp.data import InputError, PosedPairs, RenderedPairs, SceneOptions
 from rfp.data.loading import LoadedPairs, PairLoader, StepReader, _pickled, batch_indices, pack
 from rfp.records import PosedPair
 
@@ -107,12 +110,16 @@ def test_a_pair_that_cannot_be_read_gives_its_place_to_the_next_that_can(broken_
 @pytest.mark.parametrize("workers", [0, 1])
 def test_strict_refuses_the_pair_in_the_same_line(broken_folder, workers):
     pairs = PosedPairs(broken_folder)
-    with pytest.raises(InputError) as caught:
-        load(pairs, workers, strict=True)
+    gc.disable()  # which would end workers that only a traceback holds
+    try:
+        with pytest.raises(InputError) as caught:
+            load(pairs, workers, strict=True)
+        assert multiprocessing.active_children() == []
+    finally:
+        gc.enable()
     path = broken_folder / "images" / "3.png"
     assert str(caught.value).startswith(f"{path}: not an image that OpenCV can read")
     assert "\n" not in str(caught.value)
-    assert multiprocessing.active_children() == []
 
 
 def test_where_nothing_can_be_read_it_says_so_and_ends(pairs_folder):
@@ -180,6 +187,18 @@ def test_workers_end_with_their_loader_in_the_middle_of_its_steps(session_pairs_
     assert not any(worker.is_alive() for worker in workers)
 
 
+def test_ctrl_c_in_a_terminal_does_not_end_the_workers(session_pairs_folder):
+    """It reaches every process; the training process has to finish its step, and needs them for that."""
+    warnings: list[str] = []
+    pairs = PosedPairs(session_pairs_folder)
+    with PairLoader(pairs, batch_size=2, seed=0, steps=range(12), workers=1, on_warning=warnings.append) as loader:
+        next(loader)
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid, signal.SIGINT)
+        assert len(list(loader)) == 11
+    assert warnings == []
+
+
 def test_the_memory_for_images_moves_to_the_workers_in_equal_shares(session_pairs_folder):
     pairs = PosedPairs(session_pairs_folder, cache_mb=9.0)
     first = pairs[0]
@@ -211,6 +230,19 @@ def test_packing_changes_no_bit_no_type_and_no_shape(session_pairs_folder):
     for before, after in zip((double, strided), unpacked.pairs, strict=True):
         assert same(replace(before, t=pair.t), replace(after, t=pair.t))
         assert before.t.view(torch.int32).tolist() == after.t.view(torch.int32).tolist()
+
+
+def test_the_benchmark_writes_pairs_that_it_can_read(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    benchmark = importlib.import_module("data_loading")
+    folder = benchmark.rendered_folder(tmp_path / "rendered", num_pairs=2)
+    pair, small = PosedPairs(folder)[1], PosedPairs(folder, image_size=256)[1]
+    rendered = RenderedPairs(SceneOptions(image_size=(192, 256), num_textures=9)).fixed_set(2, seed=0)[1]
+    assert pair.image1.shape == (3, 768, 1024)
+    torch.testing.assert_close(small.K2, rendered.K2)
+    assert (small.image2 - rendered.image2).abs().mean() < 0.03
+    figures = benchmark.reading((folder,), benchmark.Options(batches=2), 0)
+    assert figures["images a second"] > 0
 
 
 def test_unreadable_images_are_listed_and_their_pairs_left_out(broken_folder):

@@ -101,6 +101,7 @@ def test_the_command_leaves_out_what_it_cannot_read_and_says_how_many(uneven_and
     assert "2 of 5 pairs" in said[1]
     figures = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (figures["left_out_pairs"], figures["skipped_pairs"]) == (2, 0)
+    assert main(["train", "--resume", str(tmp_path / "run"), "--steps", "3", "--workers", "0"]) == 0
 
 
 def test_the_command_warns_of_what_breaks_in_the_middle_and_goes_on(pairs_folder, tmp_path, capsys, monkeypatch):
