@@ -87,6 +87,7 @@ OPTIONS = {
     "with_replacement": replace(SMALL, keypoints=replace(SMALL.keypoints, replacement=True, uniform_mixing=0.1)),
     "all_pixels_without_replacement": replace(SMALL, keypoints=replace(SMALL.keypoints, nms_radius=0)),
     "matches_without_replacement": replace(SMALL, matches=MatchOptions(replacement=False)),
+    "ratio_test": replace(SMALL, matches=MatchOptions(candidates="ratio")),
     "all_pairs": replace(SMALL, matches=MatchOptions(candidates="all")),
     "dual_softmax": replace(SMALL, matches=MatchOptions(candidates="dual_softmax", replacement=False)),
     "subpixel": replace(SMALL, subpixel=True),

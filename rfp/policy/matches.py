@@ -1,8 +1,8 @@
 """The match policy: which of the candidate matches between two sets of key points are handed to the estimator.
 
 P(m_ij) = exp(-‖d_i - d'_j‖ / τ) / Σ over the candidates (Reinforced Feature Points, eq. 2). The candidates are the
-mutual nearest neighbours, all pairs, or all pairs under the dual softmax; like the support of the key points, the set
-of mutual nearest neighbours is held fixed when the gradient is taken.
+mutual nearest neighbours, those of them that pass the ratio test, all pairs, or all pairs under the dual softmax; like
+the support of the key points, the set of mutual nearest neighbours is held fixed when the gradient is taken.
 """
 
 import math
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rfp.matching.nearest_neighbours import mutual_nearest_neighbours
+from rfp.matching.nearest_neighbours import masked_similarity, mutual_maxima, nearest_to_second
 from rfp.policy.categorical import (
     MASKED_LOG_PROBABILITY,
     distinct_draws,
@@ -30,22 +30,32 @@ from rfp.records import InputError, Matches
 class MatchOptions:
     """How matches are drawn between two sets of key points."""
 
-    candidates: Literal["mutual", "all", "dual_softmax"] = "mutual"
-    """Mutual nearest neighbours; all K² pairs; or all pairs, their logits the dual softmax of the similarities."""
+    candidates: Literal["mutual", "ratio", "all", "dual_softmax"] = "mutual"
+    """Mutual nearest neighbours; those of them that stand out from the second nearest; all K² pairs; or all pairs,
+    their logits the dual softmax of the similarities."""
     temperature: float = 0.25
     """τ; 1 is the paper's, at which unit descriptors are drawn almost uniformly."""
     fraction: float = 0.5
-    """Draws as a share of the candidates ("mutual") or of the key points ("all", "dual_softmax")."""
+    """Draws as a share of the candidates ("mutual", "ratio") or of the key points ("all", "dual_softmax")."""
     replacement: bool = True
     """Draw with replacement (a match may be drawn several times and is counted), or without (Plackett–Luce)."""
+    ratio: float = 0.9
+    """Of "ratio": nearest over second nearest distance, in both directions, below which a match is a candidate."""
 
     def __post_init__(self):
-        if self.candidates not in ("mutual", "all", "dual_softmax"):
-            raise InputError(f"expected candidates 'mutual', 'all' or 'dual_softmax', got {self.candidates!r}")
+        if self.candidates not in ("mutual", "ratio", "all", "dual_softmax"):
+            raise InputError(f"expected candidates 'mutual', 'ratio', 'all' or 'dual_softmax', got {self.candidates!r}")
+        if not 0.0 < self.ratio <= 1.0:
+            raise InputError(f"expected a ratio in (0, 1], got {self.ratio}; 0.9 is usual")
         if self.temperature <= 0.0:
             raise InputError(f"expected a temperature above 0, got {self.temperature}")
         if not 0.0 < self.fraction <= 1.0:
             raise InputError(f"expected a fraction in (0, 1], got {self.fraction}")
+
+    @property
+    def one_each(self) -> bool:
+        """Whether a key point of image 1 is in one candidate at most: K of them, and not K²."""
+        return self.candidates in ("mutual", "ratio")
 
     def num_slots(self, num_keypoints: int) -> int:
         """M, the most draws there can be."""
@@ -70,8 +80,11 @@ def match_distribution(
     options: MatchOptions,
 ) -> MatchDistribution:
     """The distribution over the candidate matches of each draw of key points, differentiable in the descriptors."""
-    if options.candidates == "mutual":
-        index2, valid = mutual_nearest_neighbours(descriptors1, descriptors2, valid1, valid2)
+    if options.one_each:
+        similarity = masked_similarity(descriptors1, descriptors2, valid1, valid2)
+        index2, valid = mutual_maxima(similarity, valid1, valid2)
+        if options.candidates == "ratio":
+            valid = valid & (nearest_to_second(similarity, index2) < options.ratio)
         partner = descriptors2.gather(-2, index2[..., None].expand(*index2.shape, descriptors2.shape[-1]))
         squared = (descriptors1 - partner).square().sum(dim=-1)
         logits = -_root(squared) / options.temperature
@@ -99,7 +112,7 @@ def match_noise_shape(options: MatchOptions, num_draws: int, num_keypoints: int)
     """(T, length) of the uniforms that ``draw_matches`` needs for one draw of key points."""
     if options.replacement:
         return num_draws, options.num_slots(num_keypoints)
-    return num_draws, num_keypoints if options.candidates == "mutual" else num_keypoints**2
+    return num_draws, num_keypoints if options.one_each else num_keypoints**2
 
 
 def draw_matches(
@@ -120,7 +133,7 @@ def draw_matches(
     """
     log_p, valid = distribution.log_p, distribution.valid
     num_candidates = valid.sum(dim=-1)
-    base = num_candidates if options.candidates == "mutual" else torch.minimum(num_keypoints, num_candidates)
+    base = num_candidates if options.one_each else torch.minimum(num_keypoints, num_candidates)
     wanted = (base * options.fraction).ceil().long()[..., None, None]
     in_draw = (torch.arange(num_slots, device=log_p.device) < wanted).expand(*uniforms.shape[:-1], num_slots)
     if options.replacement:

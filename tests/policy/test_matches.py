@@ -3,13 +3,9 @@
 import pytest
 import torch
 
-from rfp.policy.matches import (
-    MatchOptions,
-    draw_matches,
-    match_distribution,
-    match_noise_shape,
-    mutual_nearest_neighbours,
-)
+from rfp.matching import RatioTest, match, mutual_nearest_neighbours
+from rfp.policy.matches import MatchOptions, draw_matches, match_distribution, match_noise_shape
+from rfp.records import Features
 
 S, T, K, D = 2, 3, 11, 4
 
@@ -148,7 +144,29 @@ def test_equal_descriptors_have_a_finite_gradient():
         assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"fraction": 0.0}, {"fraction": 1.5}])
+@pytest.mark.parametrize("replacement", [True, False])
+def test_the_ratio_test_leaves_the_mutual_ones_that_stand_out(replacement):
+    options = MatchOptions(candidates="ratio", ratio=0.8, temperature=0.4, fraction=1.0, replacement=replacement)
+    d1, _, distribution, matches = drawn(options)
+    _, _, mutual, _ = drawn(MatchOptions(temperature=0.4))
+    for s in range(S):
+        one, two = (
+            Features(torch.zeros(1, K, 2), torch.zeros(1, K), d[:, s].detach(), torch.ones(1, K, dtype=torch.bool))
+            for d in (d1, descriptors(1))
+        )
+        expected = match(one, two, RatioTest(ratio=0.8))
+        assert torch.equal(distribution.valid[:, s], expected.valid)
+        assert torch.equal(distribution.index2[:, s][expected.valid], expected.index2[expected.valid])
+    assert 0 < distribution.valid.sum() < mutual.valid.sum()
+    assert distribution.log_p.exp().where(distribution.valid, 0).sum(-1).tolist() == [pytest.approx([1.0] * S)]
+    assert (matches.count.sum(-1) == distribution.valid.sum(-1)[..., None]).all()
+    everyone = drawn(MatchOptions(candidates="ratio", ratio=1.0, temperature=0.4))[2]
+    assert torch.equal(everyone.valid, mutual.valid)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"candidates": "magic"}, {"ratio": 0.0}, {"temperature": 0.0}, {"fraction": 0.0}, {"fraction": 1.5}]
+)
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         MatchOptions(**wrong)
