@@ -83,7 +83,9 @@ def write_weights(command: Weights) -> None:
     written = write_state_dict(load_network(command.network), command.output)
     inside = f", under the key {written.entry!r}" if written.entry else ""
     print(f"{written.path}: {written.num_tensors} tensors by the names of {written.source}{inside}")
-    print(f"licence of the published weights, which goes with them: {written.licence}")
+    print(
+        f"licence of the weights that {written.source} publishes, and of what is trained from them: {written.licence}"
+    )
 
 
 def write_onnx_files(command: Onnx) -> None:
