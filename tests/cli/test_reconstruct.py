@@ -53,13 +53,14 @@ def test_a_model_that_was_reconstructed_is_a_truth_to_reconstruct_and_to_localis
     assert (report["num_queries"], report["num_failed"]) == (5, 0)
 
 
-def test_a_plain_folder_needs_no_truth_to_be_reconstructed(folder, tmp_path, capsys):
-    plain = shutil.copytree(folder / "images", tmp_path / "plain")
+def test_a_plain_folder_needs_no_truth_to_be_reconstructed_whatever_its_names(folder, tmp_path, capsys):
+    plain = shutil.copytree(folder / "images", tmp_path / "Tür é")
+    (plain / "0.png").rename(plain / "außen 0.png")
     assert main(["reconstruct", str(plain), *SMALL, "--max-gap", "2"]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"^test +[2-5]/5 .* – +– +– +– +–$", shown, re.MULTILINE)
     assert "estimated intrinsics" in shown
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["plain"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Tür é"]
 
 
 def test_images_are_localised_within_the_thresholds_asked_for(folder, tmp_path, capsys):
@@ -70,6 +71,14 @@ def test_images_are_localised_within_the_thresholds_asked_for(folder, tmp_path, 
     assert report["within"] == {"0.05, 1°": 100.0, "0.1, 2°": 100.0}
     assert [query["name"] for query in report["queries"]] == [f"{index}.png" for index in range(5)]
     assert re.search(r"^test +5 +100.0 +100.0 ", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["evaluate-homographies", "reconstruct", "localize"])
+def test_every_command_explains_itself(capsys, command):
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"usage: rfp {command}" in shown
+    assert "before and after:" in shown
 
 
 @pytest.mark.parametrize("command", ["reconstruct", "localize"])

@@ -194,7 +194,7 @@ def test_options_that_mean_nothing_are_one_line(change):
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_real_photographs_are_reconstructed(real_data, tmp_path):
-    """The shipped network at 640 px and 1024 key points: all of Lund's door, the relative poses within a degree or two."""
+    """The shipped network at 640 px and 1024 key points: all of Lund's door, at its place."""
     import rfp
 
     images, truth = open_image_folder(real_data / "lund_door"), read_true_poses(real_data / "lund_door")
