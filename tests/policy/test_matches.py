@@ -164,9 +164,7 @@ def test_the_ratio_test_leaves_the_mutual_ones_that_stand_out(replacement):
     assert torch.equal(everyone.valid, mutual.valid)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"candidates": "magic"}, {"ratio": 0.0}, {"temperature": 0.0}, {"fraction": 0.0}, {"fraction": 1.5}]
-)
+@pytest.mark.parametrize("wrong", [{"ratio": 0.0}, {"temperature": 0.0}, {"fraction": 0.0}, {"fraction": 1.5}])
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         MatchOptions(**wrong)
