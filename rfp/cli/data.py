@@ -201,17 +201,19 @@ def _from_trajectory(source: FromTrajectory) -> dict[str, Any]:
 
 
 def _from_photographs(source: FromPhotographs) -> dict[str, Any]:
-    shared = {"num_pairs": source.num_pairs, "options": source.shown, "image_format": source.image_format}
+    shared = {
+        "num_pairs": source.num_pairs,
+        "options": source.shown,
+        "scene": source.scene,
+        "image_format": source.image_format,
+        "progress": _progress,
+    }
     if source.truth == "poses":
         scenes = getattr(SceneOptions, source.difficulty)(layouts=source.layouts, num_textures=1)
-        num_photographs = rendered_from_photographs(
-            source.photographs, source.output, scenes=scenes, scene=source.scene, progress=_progress, **shared
-        )
+        num_photographs = rendered_from_photographs(source.photographs, source.output, scenes=scenes, **shared)
     else:
         views = HomographyOptions(tilt_deg=source.tilt_deg)
-        num_photographs = homographies_from_photographs(
-            source.photographs, source.output, views=views, progress=_progress, **shared
-        )
+        num_photographs = homographies_from_photographs(source.photographs, source.output, views=views, **shared)
     print(f"{source.output}: {source.num_pairs} pairs with exact {source.truth}, made of {num_photographs} photographs")
     return {"num_pairs": source.num_pairs, "num_photographs": num_photographs, "truth": source.truth}
 

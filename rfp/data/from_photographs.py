@@ -6,13 +6,15 @@ from typing import Any
 
 import torch
 
-from rfp.data.homographies import HomographyOptions, HomographyPairs, draw_homography_pairs
+from rfp.data.homographies import HomographyOptions, draw_homography_pairs
 from rfp.data.pair_writing import ImageFormat, new_folder, pair_record, write_image, write_pairs, write_records
 from rfp.data.photographs import load_photographs
 from rfp.data.posed_images import Progress
 from rfp.data.synthetic import RenderedPairs, SceneOptions
 from rfp.records import InputError
 
+RENDERED_TEXTURE_SIZE = 512
+HOMOGRAPHY_SOURCE_SCALE = 3
 CHUNK = 8
 """Pairs made at once."""
 
@@ -23,13 +25,15 @@ class PhotographOptions:
 
     image_size: tuple[int, int] = (240, 320)
     """Height and width of the written images."""
-    texture_size: int = 512
-    """Side of the square crops that photographs are shown as, a power of two for rendered planes."""
+    texture_size: int | None = None
+    """Side in pixels of the square crops that photographs are shown as. None: 512 on rendered surfaces, which take
+    powers of two alone, and three times the longer side of the images for homographies, whose views seldom look past
+    the edge then (black there)."""
     crops: int = 1
     """Crops of each photograph."""
     largest_scale: float = 1.0
     """1 shows the whole shorter side of a photograph; more shows details of large ones, too."""
-    limit: int | None = 500
+    limit: int | None = 200
     """Photographs read at most, evenly spaced in the order of their paths; None reads all."""
     seed: int = 0
     """Of everything that is drawn."""
@@ -64,10 +68,11 @@ def rendered_from_photographs(
     """
     options = PhotographOptions() if options is None else options
     scenes = SceneOptions(layouts=("cards",), num_textures=1) if scenes is None else scenes
-    scenes = replace(scenes, image_size=options.image_size, texture_size=options.texture_size)
+    size = RENDERED_TEXTURE_SIZE if options.texture_size is None else options.texture_size
+    scenes = replace(scenes, image_size=options.image_size, texture_size=size)
     _check(num_pairs, options)
     generator = torch.Generator().manual_seed(options.seed)
-    crops = _load(photographs, options, generator)
+    crops = _load(photographs, size, options, generator)
     stream = RenderedPairs(scenes, photographs=crops)
     scene = scene or Path(output).absolute().name
     records: list[dict[str, Any]] = []
@@ -91,16 +96,18 @@ def homographies_from_photographs(
     num_pairs: int,
     options: PhotographOptions | None = None,
     views: HomographyOptions | None = None,
+    scene: str = "",
     image_format: ImageFormat = "png",
     progress: Progress = iter,
 ) -> int:
     """Write pairs of views of the photographs and their exact homographies; how many photographs there were.
 
-    ``output`` holds ``images/`` and ``homographies.json``, a list of ``{image1, image2, H}``: H takes pixels of image 1
-    to pixels of image 2, pixel (0, 0) being the centre of the top-left pixel.
+    ``output`` holds ``images/`` and ``homographies.json``, a list of ``{image1, image2, H, scene}``: H takes pixels of
+    image 1 to pixels of image 2, pixel (0, 0) being the centre of the top-left pixel.
 
     Args:
         views: How two cameras look at a photograph; ``image_size`` is that of ``options``.
+        scene: Of every record; the name of ``output`` by default.
 
     Raises:
         InputError: no photographs, one that cannot be read, options that mean nothing, or no place to write to.
@@ -110,25 +117,23 @@ def homographies_from_photographs(
     """
     options = PhotographOptions() if options is None else options
     views = replace(HomographyOptions() if views is None else views, image_size=options.image_size)
+    size = HOMOGRAPHY_SOURCE_SCALE * max(options.image_size) if options.texture_size is None else options.texture_size
     _check(num_pairs, options)
     generator = torch.Generator().manual_seed(options.seed)
-    crops = _load(photographs, options, generator)
+    crops = _load(photographs, size, options, generator)
+    scene = scene or Path(output).absolute().name
     records: list[dict[str, Any]] = []
     with new_folder(output) as folder:
         for start in progress(range(0, num_pairs, CHUNK)):
             drawn = draw_homography_pairs(crops, CHUNK, options=views, generator=generator)
             for number in range(min(CHUNK, num_pairs - start)):
-                records.append(_homography_record(folder, start + number, image_format, drawn, number))
+                images = (drawn.images1[number], drawn.images2[number])
+                image1, image2 = _write_two(folder, start + number, image_format, images)
+                H = drawn.H[number].double()
+                H = (H / H[2, 2]).tolist()
+                records.append({"image1": image1, "image2": image2, "H": H, "scene": scene})
         write_records(folder / "homographies.json", records)
     return len(crops)
-
-
-def _homography_record(
-    folder: Path, place: int, image_format: ImageFormat, drawn: HomographyPairs, number: int
-) -> dict[str, Any]:
-    files = _write_two(folder, place, image_format, (drawn.images1[number], drawn.images2[number]))
-    H = drawn.H[number].double()
-    return {"image1": files[0], "image2": files[1], "H": (H / H[2, 2]).tolist()}
 
 
 def _check(num_pairs: int, options: PhotographOptions) -> None:
@@ -138,11 +143,11 @@ def _check(num_pairs: int, options: PhotographOptions) -> None:
         raise InputError(f"expected a seed of at least 0, got {options.seed}")
 
 
-def _load(photographs: str | Path, options: PhotographOptions, generator: torch.Generator) -> torch.Tensor:
+def _load(photographs: str | Path, size: int, options: PhotographOptions, generator: torch.Generator) -> torch.Tensor:
     """In bytes: a quarter of the memory."""
     return load_photographs(
         photographs,
-        size=options.texture_size,
+        size=size,
         crops=options.crops,
         largest_scale=options.largest_scale,
         limit=options.limit,

@@ -10,6 +10,7 @@ import pytest
 from rfp.data import HomographyOptions, InputError, SceneOptions
 from rfp.data.from_photographs import PhotographOptions, homographies_from_photographs, rendered_from_photographs
 from rfp.data.inspection import inspect_folder
+from rfp.data.sets import HomographyFolder
 from tests.data.colmap_models import read_grey
 
 SMALL = PhotographOptions(image_size=(96, 128), texture_size=128)
@@ -57,6 +58,7 @@ def test_rendered_planes_agree_with_their_poses(photographs, tmp_path):
 def test_homographies_take_what_one_image_shows_to_where_the_other_shows_it(photographs, tmp_path):
     views = HomographyOptions(tilt_deg=30.0, scale=1.2)
     homographies_from_photographs(photographs, tmp_path / "out", num_pairs=3, options=SMALL, views=views)
+    assert [pair.scene for pair in HomographyFolder(tmp_path / "out")] == 3 * ["out"]
     for record in _records(tmp_path / "out", "homographies.json"):
         one, two = (read_grey(tmp_path / "out" / record[key]).astype(np.float32) for key in ("image1", "image2"))
         assert one.shape == (96, 128)
