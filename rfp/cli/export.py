@@ -77,6 +77,8 @@ class Colmap:
       posed pairs, their K:   rfp export colmap lund_door/ database.db
       then:                   colmap mapper --database_path database.db --image_path photos --output_path model
       or, in Python:          pycolmap.incremental_mapping("database.db", "photos", "model")
+
+    The mapper refines intrinsics unless --Mapper.ba_refine_focal_length 0 tells it not to; do that with known ones.
     """
 
     images: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
@@ -160,9 +162,11 @@ def write_colmap(command: Colmap) -> None:
         f"{counts.num_pairs} pairs with {_mean(counts.num_matches, counts.num_pairs)} matches each; "
         f"{counts.num_verified_pairs} verified, {_mean(counts.num_inliers, counts.num_verified_pairs)} inliers each"
     )
+    # COLMAP refines intrinsics unless told not to, and with few images drifts away from right ones.
+    keep = " --Mapper.ba_refine_focal_length 0 --Mapper.ba_refine_extra_params 0" if images.K else ""
     print(
-        f"database: {command.database}; next:\n"
-        f"  colmap mapper --database_path {command.database} --image_path {images.root} --output_path model"
+        f"database: {command.database}; next:\n  colmap mapper --database_path {command.database} "
+        f"--image_path {images.root} --output_path model{keep}"
     )
 
 

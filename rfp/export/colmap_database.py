@@ -120,7 +120,8 @@ def _write_images(pycolmap: Any, database: Any, images: Iterable[ImageFeatures])
         if image.name in written:
             raise InputError(f"{image.name}: two images of this name; a database needs distinct ones, rename one")
         camera = camera_of(image)
-        parameters = tuple(camera.params.tolist()) if image.K is not None else image.camera
+        # Rounded: intrinsics that went through a file and back differ in their last digits.
+        parameters = tuple(camera.params.round(6).tolist()) if image.K is not None else image.camera
         key = (image.size, parameters or image.name)
         if key not in shared:
             shared[key] = _write_camera(pycolmap, database, camera)

@@ -139,6 +139,14 @@ def test_images_of_one_named_camera_share_it(tmp_path):
         assert [image.camera_id for image in database.read_all_images()] == [1, 1, 2]
 
 
+def test_intrinsics_that_differ_in_their_last_digits_are_those_of_one_camera(tmp_path):
+    K = torch.tensor([[100.0, 0, 47.5], [0, 110, 31.5], [0, 0, 1]], dtype=torch.float64)
+    images = [ImageFeatures(name, (96, 64), torch.zeros(0, 2), K * (1 + off)) for name, off in (("a", 0), ("b", 1e-15))]
+    assert write_database(tmp_path / "a.db", images, []).num_cameras == 1
+    images.append(ImageFeatures("c", (96, 64), torch.zeros(0, 2), K + 1e-3 * torch.eye(3)))
+    assert write_database(tmp_path / "b.db", images, []).num_cameras == 2
+
+
 @pytest.mark.parametrize(
     ("content", "expected"), [(b"not an image", "pycolmap cannot read it"), (None, "is 30×20 pixels for pycolmap")]
 )
