@@ -23,7 +23,7 @@ from rfp.robust.fundamental import estimate_fundamental
 from rfp.robust.homography import estimate_homography
 from rfp.robust.options import RansacOptions
 from rfp.robust.relative_pose import estimate_relative_pose
-from rfp.rollout import FeatureNetwork, Reward, RolloutOptions, TaskEstimator, detect, rollout
+from rfp.rollout import FeatureNetwork, Matcher, Reward, RolloutOptions, TaskEstimator, detect, rollout
 from rfp.training import JudgeOptions, Trainer, TrainerOptions
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "JudgeOptions",
     "KeypointOptions",
     "MatchOptions",
+    "Matcher",
     "PoseErrorReward",
     "PosedPair",
     "RansacOptions",

@@ -20,6 +20,7 @@ PUBLIC_NAMES = [
     "JudgeOptions",
     "KeypointOptions",
     "MatchOptions",
+    "Matcher",
     "PoseErrorReward",
     "PosedPair",
     "RansacOptions",

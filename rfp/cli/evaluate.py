@@ -148,7 +148,7 @@ def _tables(sweeps: Mapping[str, Sweep], chosen_px: float, comparison: Compariso
     scenes = format_scenes_markdown if markdown else format_scenes
     blocks = []
     for name, each in sweeps.items():
-        if len(sweeps) > 1:
+        if markdown or len(sweeps) > 1:
             blocks.append(f"## {name}" if markdown else f"{name}:")
         if len(each.reports) > 1:
             blocks.append(format_sweep(each, markdown=markdown))

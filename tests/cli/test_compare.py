@@ -93,7 +93,7 @@ def test_markdown_and_pictures_of_one_network(evaluated, tmp_path):
     pictures = tmp_path / "pictures"
     figures = evaluated("test", "--markdown", str(tmp_path / "table.md"), "--pictures", str(pictures))
     table = (tmp_path / "table.md").read_text()
-    assert table.startswith("| scene | pairs | AUC@5 |")
+    assert table.startswith("## test\n\n| scene | pairs | AUC@5 |")
     assert f"| corner | 5 | {figures['auc']['5']:.1f} | {figures['auc']['10']:.1f} |" in table
     assert "poselib at 1 px, images of 120 px, 64 key points" in table
     assert {path.name for path in pictures.iterdir()} == {"error_curves.png", *(f"worst_{n}.png" for n in (1, 2))}
