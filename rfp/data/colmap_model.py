@@ -76,7 +76,8 @@ def _image(image: Any, reconstruction: Any, point_id: Int[np.ndarray, "P"], fold
     if not (np.isfinite(R).all() and np.isfinite(t).all()):
         raise InputError(f"{folder}: the pose of {image.name} holds NaN or infinity; export the model again")
     camera = reconstruction.cameras[image.camera_id]
-    if not camera.verify_params() or not np.isfinite(camera.params).all() or camera.mean_focal_length() <= 0:
+    focal = [camera.params[place] for place in camera.focal_length_idxs()]  # a panorama has none
+    if not camera.verify_params() or not np.isfinite(camera.params).all() or min(focal, default=1) <= 0:
         raise InputError(
             f"{folder}: camera {camera.camera_id} of {image.name} has unusable parameters "
             f"({camera.model_name} {camera.params_to_string()}); export the model again"

@@ -67,7 +67,9 @@ def pairs_from_colmap(
     if min_shared_points < 1:
         raise InputError(f"expected min_shared_points of at least 1, got {min_shared_points}; try 30")
     model = read_colmap_model(model_folder)
-    sources = find_sources([image.name for image in model.images], Path(image_folder), allow_missing=allow_missing)
+    names = [image.name for image in model.images]
+    leave_out = "leave them out (--allow-missing)"
+    sources = find_sources(names, Path(image_folder), allow_missing=allow_missing, leave_out=leave_out)
     images = [image for image in model.images if image.name in sources]
     R, centre = np.stack([image.R for image in images]), np.stack([image.centre for image in images])
     candidates = candidates_of_points(R, centre, model.points, [image.observed for image in images])

@@ -145,7 +145,7 @@ def _stamped_in_list(file: Path) -> Iterator[tuple[float, Path, str]]:
         if name in lines:
             raise InputError(f"{location}: {name} is listed twice; give each image once")
         lines[name] = parse_numbers(words[:1], location)[0]
-    sources = find_sources(lines, file.parent)
+    sources = find_sources(lines, file.parent, leave_out=f"take them out of {file.name}")
     yield from ((time, sources[name], name) for name, time in lines.items())
 
 

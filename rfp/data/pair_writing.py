@@ -1,9 +1,9 @@
 """The one writer of posed-pairs folders: ``images/`` and ``pairs.json``, there whole or not at all."""
 
 import json
-import os
 import shutil
 import unicodedata
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -42,7 +42,7 @@ def new_folder(output: str | Path) -> Iterator[Path]:
     target = output.absolute()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise InputError(f"{output}: is there already; choose another name, or remove it first")
-    partial = target.parent / f".{target.name}.incomplete-{os.getpid()}"
+    partial = target.parent / f".{target.name}.incomplete-{uuid.uuid4().hex[:8]}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()

@@ -11,11 +11,16 @@ from rfp.data.images import read_image
 from rfp.records import InputError
 
 
-def find_sources(names: Iterable[str], folder: Path, *, allow_missing: bool = False) -> dict[str, Path]:
+def find_sources(
+    names: Iterable[str], folder: Path, *, allow_missing: bool = False, leave_out: str = "leave them out"
+) -> dict[str, Path]:
     """The files of the images by their names, which are relative to ``folder``.
 
     Names written elsewhere are found too: with the backslashes of Windows, or with accents composed (é) where the disk
     has them apart (e + ´), as macOS does.
+
+    Args:
+        leave_out: How a user leaves out what is missing, for the message.
 
     Raises:
         InputError: no such folder, none of the images in it, or, unless ``allow_missing``, one that is not there.
@@ -28,7 +33,7 @@ def find_sources(names: Iterable[str], folder: Path, *, allow_missing: bool = Fa
     if not missing or (allow_missing and found):
         return found
     shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-    advice = "copy them there, or leave them out (--allow-missing)" if found else "is it the right folder of images?"
+    advice = f"copy them there, or {leave_out}" if found else "is it the right folder of images?"
     raise InputError(f"{folder}: {len(missing)} of {len(names)} images are not there ({shown}); {advice}")
 
 

@@ -30,14 +30,15 @@ class SpotModel:
 
 
 def make_spot_model(
-    folder: Path, *, camera: str = "SIMPLE_RADIAL", params: tuple[float, ...] = (300.0, 165.0, 118.0, -0.15)
+    folder: Path, *, camera: str = "SIMPLE_RADIAL", params: tuple[float, ...] | None = (300.0, 165.0, 118.0, -0.15)
 ) -> SpotModel:
     """Five cameras on an arc, one lens, and 54 points, each a bright spot in every image."""
     import pycolmap
 
     reconstruction = pycolmap.Reconstruction()
     lens = pycolmap.Camera.create_from_model_name(1, camera, 300.0, WIDTH, HEIGHT)
-    lens.params = list(params)
+    if params is not None:
+        lens.params = list(params)
     reconstruction.add_camera_with_trivial_rig(lens)
     generator = np.random.default_rng(0)
     across, down = np.meshgrid(np.linspace(-2.1, 2.1, 9), np.linspace(-1.5, 1.5, 6))

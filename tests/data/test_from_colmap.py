@@ -60,6 +60,8 @@ def _observed(reconstruction, *names):
         ("OPENCV", (300.0, 310.0, 165.0, 118.0, 0.08, -0.02, 0.002, -0.003)),
         ("PINHOLE", (300.0, 310.0, 165.0, 118.0)),
         ("SIMPLE_RADIAL", (300.0, 165.0, 118.0, 0.0)),
+        ("OPENCV_FISHEYE", (300.0, 310.0, 165.0, 118.0, 0.05, -0.01, 0.0, 0.0)),
+        ("OPENCV_FISHEYE", (300.0, 310.0, 165.0, 118.0, 0.0, 0.0, 0.0, 0.0)),
     ],
 )
 def test_the_points_lie_where_the_written_images_show_them(tmp_path, camera, params, image_size):
@@ -81,6 +83,14 @@ def test_the_points_lie_where_the_written_images_show_them(tmp_path, camera, par
             error = spot_centres(grey, xy_px, radius) - xy_px
             assert np.linalg.norm(error, axis=1).max() < 0.1
             assert np.abs(error.mean(axis=0)).max() < 0.02  # where half a pixel of COLMAP's, or of resizing, would be
+
+
+def test_a_panorama_is_refused(tmp_path):
+    if not hasattr(pycolmap.CameraModelId, "EQUIRECTANGULAR"):
+        pytest.skip("this pycolmap has no panoramas")
+    model = make_spot_model(tmp_path, camera="EQUIRECTANGULAR", params=None)
+    with pytest.raises(InputError, match=r"EQUIRECTANGULAR.* cannot be undistorted to a pinhole camera"):
+        pairs_from_colmap(model.model, model.images, tmp_path / "out", choice=CHOICE)
 
 
 @pytest.mark.parametrize("text", [False, True])
