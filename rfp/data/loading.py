@@ -41,7 +41,7 @@ class LoadedPairs:
     """What was wrong, one line for each pair that was tried in vain."""
 
     def to(self, device: torch.device | str) -> "LoadedPairs":
-        pairs = [map_tensors(pair, lambda tensor: tensor.to(device, non_blocking=True)) for pair in self.pairs]
+        pairs = [map_tensors(pair, lambda tensor: _to(tensor, device)) for pair in self.pairs]
         return replace(self, pairs=pairs)
 
 
@@ -206,7 +206,7 @@ class PackedPairs:
 
     def unpack(self, device: torch.device | str) -> LoadedPairs:
         """The pairs as views of one tensor on the device."""
-        there = self.data.to(device, non_blocking=True)
+        there = _to(self.data, device)
         tensors = [
             there[start : start + shape.numel() * dtype.itemsize].view(dtype).view(shape)
             for start, dtype, shape in self.places
@@ -219,6 +219,11 @@ class PackedPairs:
             for number, (scene, name) in enumerate(self.texts)
         ]
         return LoadedPairs(pairs, self.skipped, self.unreadable)
+
+
+def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """On the device; without waiting where that is a GPU, whose stream keeps the order."""
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
 
 
 def pack(loaded: LoadedPairs) -> PackedPairs:

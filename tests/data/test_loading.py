@@ -245,6 +245,15 @@ def test_the_benchmark_writes_pairs_that_it_can_read(tmp_path, monkeypatch):
     assert figures["images a second"] > 0
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_pairs_reach_a_gpu_unchanged_through_pinned_memory(session_pairs_folder):
+    pairs = PosedPairs(session_pairs_folder, image_size=100)
+    there = load(pairs, 1, device="cuda")
+    assert all(pair.image1.is_cuda and pair.t.is_cuda for step in there for pair in step.pairs)
+    assert_same_steps([step.to("cpu") for step in there], load(pairs, 0))
+
+
 def test_unreadable_images_are_listed_and_their_pairs_left_out(broken_folder):
     pairs = PosedPairs(broken_folder)
     problems = pairs.unreadable_images()
