@@ -19,8 +19,8 @@ from rfp.data.source_images import find_sources
 from rfp.data.undistortion import PinholeView, opencv_view
 from rfp.records import InputError
 
-LARGEST_NUMBER = 5000
-"""Frames whose pairs are looked at: every pair costs 16 bytes, these half a gigabyte."""
+LARGEST_NUMBER = 3000
+"""Frames whose pairs are looked at: every two are, which takes minutes beyond."""
 
 
 @dataclass(frozen=True)

@@ -128,20 +128,18 @@ def candidates_of_views(
     pixels = np.stack([*np.meshgrid(across, down), np.ones((6, 8))], axis=-1).reshape(-1, 3)
     seen = depth * pixels @ np.linalg.inv(K).T
     count = len(R)
+    projection = K @ np.concatenate([R, -R @ centre[:, :, None]], axis=2)
     overlap, parallax = np.zeros((count, count)), np.zeros((count, count))
     for first in range(count):
         others = np.flatnonzero(rotation_deg(R[first], R) <= max_rotation_deg)
         points = seen @ R[first] + centre[first]
-        moved = np.einsum("jab,jgb->jga", R[others], points - centre[others, None])
-        projected = moved @ K.T
-        xy_px = projected[..., :2] / np.maximum(projected[..., 2:], 1e-9)
-        inside = (xy_px >= -0.5).all(axis=-1) & (xy_px < np.array(size) - 0.5).all(axis=-1) & (moved[..., 2] > 0)
-        ray1 = np.broadcast_to(_normalized(points - centre[first]), moved.shape)
-        angle = np.where(inside, _angle_deg(ray1, _normalized(points - centre[others, None])), np.inf)
-        number = inside.sum(axis=-1)
-        middle = np.maximum(number - 1, 0)[:, None] // 2
-        overlap[first, others] = number / len(pixels)
-        parallax[first, others] = np.take_along_axis(np.sort(angle, axis=-1), middle, axis=-1)[:, 0]
+        projected = projection[others] @ np.concatenate([points.T, np.ones((1, len(points)))])
+        xy_px = projected[:, :2] / np.maximum(projected[:, 2:], 1e-9)
+        inside = ((xy_px >= -0.5) & (xy_px < np.array(size)[:, None] - 0.5)).all(axis=1) & (projected[:, 2] > 0)
+        other, point = np.nonzero(inside)
+        rays = _normalized(points - centre[first]), _normalized(points[point] - centre[others[other]])
+        places, number, median = _medians(others[other], _angle_deg(rays[0][point], rays[1]))
+        overlap[first, places], parallax[first, places] = number / len(pixels), median
     overlap = np.minimum(overlap, overlap.T)
     first, second = np.nonzero(np.triu(overlap, k=1) > 0)
     found = overlap[first, second], parallax[first, second], rotation_deg(R[first], R[second])
