@@ -87,6 +87,26 @@ def test_the_same_call_gives_the_same_bits_and_moves_no_global_generator(estimat
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_inliers_are_those_within_the_threshold(estimator):
+    """Of matches with a noise of 1 px; the distance to an epipolar line is about as large."""
+    xy1, xy2, *_ = _problem(outliers=0.0, noise_px=1.0)
+    shares = [
+        estimate_pose(estimator, xy1, xy2, K1, K2, max_error_px=threshold).inliers.double().mean().item()
+        for threshold in (0.5, 1.0, 4.0)
+    ]
+    assert shares[0] < 0.6
+    assert shares[0] + 0.15 < shares[1] < 0.9
+    assert shares[2] > 0.95
+
+
+@pytest.mark.parametrize("estimator", ["poselib", "pycolmap", "rfp"])
+def test_another_seed_draws_other_samples(estimator):
+    xy1, xy2, *_ = _problem(outliers=0.6, noise_px=1.0)
+    poses = [estimate_pose(estimator, xy1, xy2, K1, K2, max_error_px=1.0, seed=seed).R for seed in range(4)]
+    assert not all(torch.equal(poses[0], R) for R in poses[1:])
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_fewer_than_five_matches_are_a_failure(estimator, count):
     xy1, xy2, *_ = _problem(count=count)

@@ -76,6 +76,21 @@ def test_key_points_half_a_pixel_outside_the_image_are_taken():
 
 
 @installed
+def test_positions_are_read_relative_to_each_image():
+    """Image 2 of twice the size, its key points twice as far, is the same image; with the size of image 1 it isn't."""
+    one, two = features(0), features(1, size=SIZE2)
+    two = Features(two.xy_px, two.score, one.descriptor, two.valid)
+    larger = Features(2 * two.xy_px, two.score, two.descriptor, two.valid)
+    matcher = LightGlue("disk")
+    first, scaled = matcher(one, two, SIZE1, SIZE2), matcher(one, larger, SIZE1, (2 * SIZE2[0], 2 * SIZE2[1]))
+    torch.testing.assert_close(first.score, scaled.score, atol=1e-4, rtol=0)
+    turned = matcher(two, one, SIZE2, SIZE1)
+    assert first.valid.sum() == turned.valid.sum()
+    for wrong in (matcher(one, two, SIZE2, SIZE2), matcher(one, two, SIZE1, SIZE1)):
+        assert (wrong.score - first.score).abs().max() > 1e-3
+
+
+@installed
 def test_the_name_of_the_network_chooses_the_weights():
     assert str(load_matcher("lightglue", network="aliked-n16")) == "LightGlue for aliked, above 0.1"
     assert str(load_matcher("lightglue", network="disk")) == "LightGlue for disk, above 0.1"
