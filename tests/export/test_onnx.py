@@ -109,6 +109,7 @@ def test_torch_programs_find_what_the_network_finds_at_other_sizes(tiny):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["superpoint", "superpoint-open", "aliked-t16", "aliked-n32", "disk"])
 def test_the_other_networks_are_exported_too(name, tmp_path):
     torch.manual_seed(0)
