@@ -17,7 +17,7 @@ from rfp.cli.evaluation_pictures import (
     draw_worst_pairs,
 )
 from rfp.cli.output import check_can_write, write_figures
-from rfp.data.pairs import PosedPairs
+from rfp.data.sets import OpenedPairs, open_posed_pairs
 from rfp.evaluation import (
     Comparison,
     EstimatorName,
@@ -51,10 +51,13 @@ class Evaluate:
       several thresholds:   rfp evaluate --data lund_door --max-error-px 0.5 1 2 3
       before and after:     rfp evaluate --network aliked-t16 --compare runs/castle --data lund_door --pictures pictures
       another matcher:      rfp evaluate --network disk --matcher lightglue --data lund_door
+      a known set's list:   rfp evaluate --data scannet_test_pairs_with_gt.txt --images scannet_test_1500
     """
 
     data: tuple[Path, ...]
-    """Folders of posed pairs (images/ and pairs.json); several are pooled."""
+    """Folders of posed pairs (images/ and pairs.json), or the files of known sets; several are pooled."""
+    images: Path | None = None
+    """Where the images are, for the lists of SuperGlue and MegaDepth among --data."""
     network: str = "aliked-t16"
     """A pretrained network's name, a run folder of rfp train, or a weights file."""
     compare: str | None = None
@@ -87,7 +90,7 @@ class Evaluate:
 def run(command: Evaluate) -> None:
     """Evaluate one or two networks, print the tables, write figures and pictures."""
     _check(command)
-    pairs = PosedPairs(command.data, image_size=command.image_size)
+    pairs = open_posed_pairs(command.data, images=command.images, image_size=command.image_size)
     pairs.check_images()  # a broken one is found before the work, not in the middle
     names = [command.network] + ([command.compare] if command.compare else [])
     networks = {name: load_network(name) for name in names}
@@ -128,7 +131,7 @@ def _check(command: Evaluate) -> None:
     check_picture_folder(command.pictures)
 
 
-def _sweep(network: nn.Module, pairs: PosedPairs, command: Evaluate, device: torch.device) -> Sweep:
+def _sweep(network: nn.Module, pairs: OpenedPairs, command: Evaluate, device: torch.device) -> Sweep:
     return sweep(
         network,
         pairs,

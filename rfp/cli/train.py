@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from rfp.cli.device import choose_device, peak_memory_mib
 from rfp.cli.output import check_can_write, write_figures
-from rfp.data.pairs import PairSequence, PosedPairs
+from rfp.data.pairs import PairSequence
 from rfp.data.photographs import load_photographs
+from rfp.data.sets import OpenedPairs, needs_image_folder, open_posed_pairs
 from rfp.data.synthetic import RenderedPairs, RenderedSet, SceneOptions
 from rfp.data.synthetic.options import SMALLEST_IMAGE
 from rfp.evaluation.matching import epipolar_error_px, match_images
@@ -64,12 +65,14 @@ class Train:
     network: str = "tiny"
     """A pretrained network's name, or a run folder or weights file to go on from."""
     data: tuple[Path, ...] = ()
-    """Folders of posed pairs to train on; without any, scenes are rendered."""
+    """Folders of posed pairs, or files of known sets, to train on; without any, scenes are rendered."""
     validation: tuple[Path, ...] = ()
     """Folders whose AUC selects the weights; without any, rendered pairs of the training's kinds do, or with --data
     the last weights are kept."""
     report: tuple[Path, ...] = ()
     """Folders for the table before and after; they select nothing."""
+    images: Path | None = None
+    """Where the images are, for the lists of SuperGlue and MegaDepth among --data, --validation and --report."""
     image_size: int = 320
     """Longer side of the images of folders in pixels; intrinsics are scaled in step."""
     scenes: SceneOptions = field(default_factory=SceneOptions)
@@ -116,6 +119,7 @@ def defaults_to_resume(folder: Path) -> Train:
             data=tuple(map(Path, options["data"])),
             validation=tuple(map(Path, options["validation"])),
             report=tuple(map(Path, options["report"])),
+            images=Path(options["images"]) if options.get("images") else None,
             image_size=options["image_size"],
             scenes=options_from_json(SceneOptions, options["scenes"]),
             photographs=Path(options["photographs"]) if options["photographs"] else None,
@@ -167,7 +171,7 @@ def train(command: Train) -> dict[str, Any]:
 class _Sets:
     """The pairs of a run by their role."""
 
-    train: PosedPairs | RenderedPairs
+    train: OpenedPairs | RenderedPairs
     validation: Sequence[PosedPair] | None
     reports: dict[str, Sequence[PosedPair]]
     left_out: int = 0
@@ -236,6 +240,11 @@ def _check(command: Train) -> None:
     defaults = Train()
     if command.data and rendering != (defaults.scenes, None, defaults.rendered_validation, defaults.rendered_report):
         raise InputError("--scenes, --photographs and --rendered-… are for rendered scenes; leave out them or --data")
+    listed = [path for path in (*command.data, *command.validation, *command.report) if needs_image_folder(path)]
+    if command.images is not None and not listed:
+        raise InputError(
+            f"--images {command.images}: no list among the data names images that lie elsewhere; leave it out"
+        )
     if not command.data and (command.trainer.workers or command.trainer.strict):
         raise InputError("--workers and --strict are for --data; rendered scenes are made where the network is")
     if not (command.data or command.validation or command.report) and command.image_size != defaults.image_size:
@@ -275,6 +284,7 @@ def _fit(
         "data": [str(path) for path in command.data],
         "validation": [str(path) for path in command.validation],
         "report": [str(path) for path in command.report],
+        "images": None if command.images is None else str(command.images),
         "image_size": command.image_size,
         "scenes": asdict(command.scenes),
         "photographs": None if command.photographs is None else str(command.photographs),
@@ -390,27 +400,27 @@ def _print_profile(profile: dict[str, Any]) -> None:
         print(f"peak memory on the GPU: {profile['peak_gpu_memory_mib']} MiB")
 
 
-def _report_sets(command: Train) -> dict[str, PosedPairs]:
+def _report_sets(command: Train) -> dict[str, OpenedPairs]:
     """The sets of the table by the names of their folders, or by their paths where two names are equal."""
     names = [path.resolve().name for path in command.report]
     labels = names if len(set(names)) == len(names) else [str(path) for path in command.report]
     return {label: _checked_pairs((path,), command) for label, path in zip(labels, command.report, strict=True)}
 
 
-def _checked_pairs(folders: tuple[Path, ...], command: Train) -> PosedPairs:
+def _checked_pairs(folders: tuple[Path, ...], command: Train) -> OpenedPairs:
     """The pairs that judge, every image decoded: what has fewer pairs than its folder is another set, and refused."""
-    pairs = PosedPairs(folders, image_size=command.image_size)
+    pairs = _open(folders, command)
     pairs.check_images()
     return pairs
 
 
-def _readable_pairs(folders: tuple[Path, ...], command: Train) -> tuple[PosedPairs, int]:
+def _readable_pairs(folders: tuple[Path, ...], command: Train) -> tuple[OpenedPairs, int]:
     """The pairs that teach, every image decoded now and not an hour into the run; and how many are left out, if any.
 
     Raises:
         InputError: an image that cannot be read with --strict, or no pair is left.
     """
-    pairs = PosedPairs(folders, image_size=command.image_size)
+    pairs = _open(folders, command)
     if command.trainer.strict:
         pairs.check_images()
     problems = pairs.unreadable_images()
@@ -421,6 +431,12 @@ def _readable_pairs(folders: tuple[Path, ...], command: Train) -> tuple[PosedPai
     if left_out:
         print(f"rfp: warning: {left_out} of {len(pairs)} pairs of --data are left out", file=sys.stderr)
     return readable, left_out
+
+
+def _open(paths: tuple[Path, ...], command: Train) -> OpenedPairs:
+    """Of one role: --images is for the lists among all of them, and folders that know their images do without."""
+    listed = command.images if any(needs_image_folder(path) for path in paths) else None
+    return open_posed_pairs(paths, images=listed, image_size=command.image_size)
 
 
 def _new_run_folder(network: str) -> Path:

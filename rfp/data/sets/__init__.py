@@ -5,7 +5,7 @@ from rfp.data.sets.homography_records import HomographyPair, HomographyRecord
 from rfp.data.sets.hpatches import LARGE_SEQUENCES, HPatches
 from rfp.data.sets.joined_pairs import JoinedPairs, PosedPairSet
 from rfp.data.sets.megadepth import MegaDepthPairs
-from rfp.data.sets.recognition import open_posed_pairs, open_set
+from rfp.data.sets.recognition import OpenedPairs, needs_image_folder, open_posed_pairs, open_set
 from rfp.data.sets.reinforced_feature_points import ReinforcedFeaturePointsPairs
 from rfp.data.sets.superglue_pairs import SuperGluePairs
 from rfp.data.sets.tum import TUMSequence
@@ -18,10 +18,12 @@ __all__ = [
     "HomographyRecord",
     "JoinedPairs",
     "MegaDepthPairs",
+    "OpenedPairs",
     "PosedPairSet",
     "ReinforcedFeaturePointsPairs",
     "SuperGluePairs",
     "TUMSequence",
+    "needs_image_folder",
     "open_posed_pairs",
     "open_set",
 ]

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rfp.data.pair_records import PairRecord
 from rfp.data.pairs import PosedPairs
+from rfp.data.record_pairs import RecordPairs
 from rfp.data.sets.homography_folder import FILE as HOMOGRAPHIES
 from rfp.data.sets.homography_folder import HomographyFolder
 from rfp.data.sets.homography_records import HomographyRecordPairs
@@ -14,10 +16,19 @@ from rfp.data.sets.reinforced_feature_points import LISTS, ReinforcedFeaturePoin
 from rfp.data.sets.superglue_pairs import NUM_COLUMNS, SuperGluePairs
 from rfp.data.sets.text_files import read_lines
 from rfp.data.sets.tum import TUMSequence
-from rfp.records import InputError
+from rfp.records import InputError, PosedPair
 
 LISTED = (SuperGluePairs, MegaDepthPairs)
 """Sets whose files name images that lie elsewhere."""
+
+OpenedPairs = PosedPairs | RecordPairs[PairRecord, PosedPair] | JoinedPairs
+"""What :func:`open_posed_pairs` returns."""
+
+
+def needs_image_folder(path: str | Path) -> bool:
+    """Whether a path is a list of images that lie elsewhere, in the folder ``images``."""
+    path = Path(path)
+    return path.exists() and _layout(path) in LISTED
 
 
 def open_set(
@@ -53,7 +64,7 @@ def open_posed_pairs(
     images: str | Path | None = None,
     image_size: int | None = None,
     cache_mb: float = 1024.0,
-) -> PosedPairSet:
+) -> OpenedPairs:
     """The posed pairs at one path or several, in their order: what ``--data`` of a command may be given.
 
     Args:
@@ -70,7 +81,7 @@ def open_posed_pairs(
         raise InputError("expected at least one folder or list of posed pairs, got none")
     if all((path / "pairs.json").is_file() or not path.exists() for path in paths) and images is None:
         return PosedPairs(paths, image_size=image_size, cache_mb=cache_mb)
-    listed = [path for path in paths if _layout(path) in LISTED]
+    listed = [path for path in paths if needs_image_folder(path)]
     if images is not None and not listed:
         raise InputError(f"{paths[0]}: finds its images itself; leave images out")
     share = cache_mb / len(paths)
