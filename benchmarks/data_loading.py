@@ -68,16 +68,18 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Print both tables and write the file."""
+    """Print the tables row by row and write the file."""
     torch.set_num_threads(options.threads)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         folders = options.data or default_folders(Path(folder))
         figures: dict[str, Any] = {
-            "images a second": [reading(folders, options, workers) for workers in options.workers],
-            "a training step": [training(folders, options, workers, options.cache_mb) for workers in options.workers]
-            + [training(folders, options, 0, 4096.0)],
-            "one JPEG of 12 megapixels at 320 px": one_large_image(Path(folder)),
+            "images a second": [said(reading(folders, options, workers)) for workers in options.workers],
+            "a training step": [
+                *(said(training(folders, options, workers, options.cache_mb)) for workers in options.workers),
+                said(training(folders, options, 0, 4096.0)),
+            ],
+            "one JPEG of 12 megapixels at 320 px": said(one_large_image(Path(folder))),
         }
     waits = [row["waiting, %"] for row in figures["a training step"][:-1]]
     figures["goal"] = {"waiting at most, %": GOAL, "best": min(waits), "met": min(waits) <= GOAL}
@@ -90,12 +92,16 @@ def main(options: Options) -> None:
         "others on the machine at the start": f"{load:.1f} processes at work",
         **machine(),
     }
-    for name, value in figures.items():
-        print(f"\n{name}")
-        for row in value if isinstance(value, list) else [value]:
-            print("  " + ", ".join(f"{key} {entry}" for key, entry in row.items()))
+    said(figures["goal"])
+    said(figures["measured with"])
     if options.json is not None:
         write_json(options.json, figures)
+
+
+def said(row: dict[str, Any]) -> dict[str, Any]:
+    """The row, printed as soon as it is known."""
+    print(", ".join(f"{key} {entry}" for key, entry in row.items()), flush=True)
+    return row
 
 
 def default_folders(scratch: Path) -> tuple[Path, ...]:

@@ -151,7 +151,10 @@ class PairLoader(Iterator[LoadedPairs]):
 
     def __enter__(self) -> "PairLoader":
         if self.workers and len(self.steps):
-            self._ahead = _read_ahead(self.reader, self.steps, self.workers, pin=self.device.type == "cuda")
+            try:
+                self._ahead = _read_ahead(self.reader, self.steps, self.workers, pin=self.device.type == "cuda")
+            except (OSError, EOFError, RuntimeError) as error:  # no processes left, or a script that came by stdin
+                self._warn(f"no loading worker could be started ({error}); the pairs are read without them")
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -177,6 +177,18 @@ def test_a_script_that_its_workers_import_is_told_to_guard_its_work(session_pair
         load(PosedPairs(session_pairs_folder), 1)
 
 
+def test_where_no_worker_starts_the_pairs_are_read_without(session_pairs_folder, monkeypatch):
+    def refused(*args, **kwargs):
+        raise BrokenPipeError("no more processes")
+
+    monkeypatch.setattr("rfp.data.loading.DataLoader", refused)
+    warnings: list[str] = []
+    pairs = PosedPairs(session_pairs_folder)
+    assert_same_steps(load(pairs, 2, on_warning=warnings.append), load(pairs, 0))
+    assert len(warnings) == 1
+    assert "no more processes" in warnings[0]
+
+
 def test_workers_end_with_their_loader_in_the_middle_of_its_steps(session_pairs_folder):
     pairs = PosedPairs(session_pairs_folder)
     with PairLoader(pairs, batch_size=2, seed=0, steps=range(1000), workers=2) as loader:
