@@ -11,7 +11,7 @@ from tqdm import tqdm
 from rfp.export.colmap_database import DatabaseCounts, ImageFeatures, PairMatches, write_database
 from rfp.export.complete_files import check_may_write
 from rfp.export.detection import DetectionOptions, detect_file, match_pairs
-from rfp.export.hloc import read_features, write_features
+from rfp.export.hloc import reader, write_features
 from rfp.export.image_folder import ImageFolder
 from rfp.matching.match import MatchingFunction
 from rfp.optional import require
@@ -48,15 +48,14 @@ def export_colmap(
     require("pycolmap", extra="colmap")
     database = Path(database)
     check_may_write(database, overwrite=overwrite)
-    with (
-        TemporaryDirectory(prefix=f"{database.name}.", dir=database.absolute().parent) as folder,
-        h5py.File(Path(folder, "features.h5"), "w") as store,
-    ):
+    with TemporaryDirectory(prefix=f"{database.name}.", dir=database.absolute().parent) as folder:
+        store = Path(folder, "features.h5")
 
         def detected() -> Iterator[ImageFeatures]:
             for name in tqdm(images.names, desc="features", disable=not progress):
                 features = detect_file(network, images.path(name), detection, device=device)
-                write_features(store, name, features, half=False)
+                with h5py.File(store, "a") as file:
+                    write_features(file, name, features, half=False)
                 yield ImageFeatures(
                     name=name,
                     size=features.size,
@@ -67,7 +66,7 @@ def export_colmap(
                 )
 
         def matched() -> Iterator[PairMatches]:
-            found = match_pairs(pairs, lambda name: read_features(store, name), matcher=matcher, device=device)
+            found = match_pairs(pairs, reader(store), matcher=matcher, device=device)
             for each in tqdm(found, desc="matches", total=length_hint(pairs) or None, disable=not progress):
                 yield PairMatches(each.name1, each.name2, each.index)
 

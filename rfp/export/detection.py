@@ -61,6 +61,8 @@ class FoundMatches:
     """Rows (key point of the first image, key point of the second), by rising key point of the first."""
     score: Float[Tensor, "M"]
     """The matcher's own, higher is better."""
+    num_keypoints1: int
+    """Key points of the first image, matched or not."""
 
 
 def detect_file(
@@ -117,7 +119,7 @@ def match_pairs(
         found = matcher(_batch(image1, device), _batch(image2, device), (height1, width1), (height2, width2))
         chosen = found.valid[0].nonzero()[:, 0]
         index = torch.stack([chosen, found.index2[0][chosen]], dim=1)
-        yield FoundMatches(name1, name2, index.cpu(), found.score[0][chosen].cpu())
+        yield FoundMatches(name1, name2, index.cpu(), found.score[0][chosen].cpu(), len(image1.xy_px))
 
 
 def _batch(image: DetectedFeatures, device: torch.device) -> Features:

@@ -6,7 +6,7 @@ names with their slashes replaced, with ``matches0`` (K1,) and ``matching_scores
 origin, the centre of the top-left pixel; it adds COLMAP's half pixel itself.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import length_hint
 from pathlib import Path
@@ -61,8 +61,10 @@ def export_hloc(
 ) -> HlocCounts:
     """Writes ``features.h5`` and, where there are pairs, ``matches.h5`` and ``pairs.txt`` into the folder ``output``.
 
-    One image is in memory at a time, and the features of those matched last. The matches are those of the descriptors
-    as the file holds them. The files appear under their names when all of them are complete.
+    One image is in memory at a time, and the features of those matched last: the files are opened anew for each image
+    and pair, because what HDF5 keeps of an open file lies between torch's freed buffers, and the heap grows by
+    megabytes an image. The matches are those of the descriptors as the file holds them. The files appear under their
+    names when all of them are complete.
 
     Args:
         pairs: Iterated twice; each pair once, in one order. None writes features only.
@@ -79,10 +81,11 @@ def export_hloc(
         check_may_write(output / name, overwrite=overwrite)
     output.mkdir(exist_ok=True)
     counts = HlocCounts()
-    with complete_files([output / name for name in names]) as paths, h5py.File(paths[0], "w") as features_file:
+    with complete_files([output / name for name in names]) as paths:
         for name in tqdm(images.names, desc="features", disable=not progress):
             features = detect_file(network, images.path(name), detection, device=device)
-            write_features(features_file, name, features, half=half)
+            with h5py.File(paths[0], "a") as file:
+                write_features(file, name, features, half=half)
             counts = replace(
                 counts,
                 num_images=counts.num_images + 1,
@@ -91,15 +94,15 @@ def export_hloc(
         if pairs is None:
             return counts
         write_pair_list(paths[2], pairs)
-        found = match_pairs(pairs, lambda name: read_features(features_file, name), matcher=matcher, device=device)
-        with h5py.File(paths[1], "w") as matches_file:
-            for matches in tqdm(found, desc="matches", total=length_hint(pairs) or None, disable=not progress):
-                write_matches(matches_file, matches, len(features_file[matches.name1]["keypoints"]))
-                counts = replace(
-                    counts,
-                    num_pairs=counts.num_pairs + 1,
-                    num_matches=counts.num_matches + len(matches.index),
-                )
+        found = match_pairs(pairs, reader(paths[0]), matcher=matcher, device=device)
+        for matches in tqdm(found, desc="matches", total=length_hint(pairs) or None, disable=not progress):
+            with h5py.File(paths[1], "a") as file:
+                write_matches(file, matches)
+            counts = replace(
+                counts,
+                num_pairs=counts.num_pairs + 1,
+                num_matches=counts.num_matches + len(matches.index),
+            )
     return counts
 
 
@@ -163,15 +166,26 @@ def read_features(file: Any, name: str) -> DetectedFeatures:
     return DetectedFeatures((width, height), xy_px, score, descriptor.T.contiguous(), uncertainty_px)
 
 
-def write_matches(file: Any, matches: FoundMatches, num_keypoints1: int) -> None:
+def reader(path: Path) -> Callable[[str], DetectedFeatures]:
+    """A function that reads the features of a name from the file, which is open only meanwhile."""
+    h5py = require("h5py", extra="export")
+
+    def read(name: str) -> DetectedFeatures:
+        with h5py.File(path, "r") as file:
+            return read_features(file, name)
+
+    return read
+
+
+def write_matches(file: Any, matches: FoundMatches) -> None:
     """Add the matches of a pair to an open ``h5py.File``: for each key point of image 1 its partner in image 2 or -1.
 
     Indices are int16 as hloc's, or int32 where key points are too many for that; scores are float16.
     """
     index = matches.index.cpu().numpy()
     largest = int(index[:, 1].max(initial=0))
-    partner = np.full(num_keypoints1, UNMATCHED, np.int16 if largest <= np.iinfo(np.int16).max else np.int32)
-    score = np.zeros(num_keypoints1, np.float16)
+    partner = np.full(matches.num_keypoints1, UNMATCHED, np.int16 if largest <= np.iinfo(np.int16).max else np.int32)
+    score = np.zeros(matches.num_keypoints1, np.float16)
     partner[index[:, 0]] = index[:, 1]
     score[index[:, 0]] = _array(matches.score, np.float16)
     group = file.create_group(pair_key(matches.name1, matches.name2))

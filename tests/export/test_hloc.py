@@ -138,13 +138,13 @@ def test_an_image_without_content_has_no_keypoints_and_no_matches(image_folder, 
 
 
 def test_more_keypoints_than_int16_counts_keep_their_numbers(tmp_path):
-    matches = FoundMatches("a", "b", torch.tensor([[1, 40_000]]), torch.ones(1))
+    matches = FoundMatches("a", "b", torch.tensor([[1, 40_000]]), torch.ones(1), 3)
     with h5py.File(tmp_path / "m.h5", "w") as file:
-        write_matches(file, matches, 3)
+        write_matches(file, matches)
     assert _matches_of_hloc(tmp_path / "m.h5", "a", "b")[0].tolist() == [[1, 40_000]]
-    matches = FoundMatches("a", "b", torch.tensor([[1, 4]]), torch.ones(1))
+    matches = FoundMatches("a", "b", torch.tensor([[1, 4]]), torch.ones(1), 3)
     with h5py.File(tmp_path / "m.h5", "w") as file:
-        write_matches(file, matches, 3)
+        write_matches(file, matches)
         assert file["a/b/matches0"].dtype == np.int16
 
 

@@ -41,6 +41,23 @@ def test_lines_pass_through_the_points_of_true_matches_in_both_images():
     assert (torch.cdist(drawn, xy1 + 0.5).amin(dim=1) < 1e-3).all()
 
 
+def test_lines_follow_the_fundamental_matrix_of_a_turned_camera():
+    """Where F is not its own transpose: image 2 gets the lines of F x1, image 1 those of Fᵀ x2."""
+    R = torch.linalg.matrix_exp(torch.tensor([[0.0, -0.1, 0.2], [0.1, 0, -0.3], [-0.2, 0.3, 0]]))
+    t = torch.tensor([1.0, 0.3, 0.2])
+    K1, K2 = (torch.tensor([[f, 0.0, x], [0, f, y], [0, 0, 1]]) for f, x, y in ((60.0, 39.5, 29.5), (90.0, 49.5, 59.5)))
+    F = torch.linalg.inv(K2).T @ torch.linalg.cross(t[:, None].expand(3, 3), R, dim=0) @ torch.linalg.inv(K1)
+    X1 = torch.tensor([[0.2, 0.1, 3.0], [-0.4, 0.3, 4.0], [0.5, -0.6, 5.0], [-1.0, 0.2, 4.0]])
+    xy1, xy2 = ((p[:, :2] / p[:, 2:]) for p in (X1 @ K1.T, (X1 @ R.T + t) @ K2.T))
+    points, lines = _artists(
+        draw_epipolar_lines([DrawnEpipolarLines(torch.rand(3, 60, 80), torch.rand(3, 120, 100), xy1, xy2, F)])
+    )
+    assert len(lines) == 8
+    for point, (start, end) in zip(points, lines):
+        along = (end - start) / np.linalg.norm(end - start)
+        assert abs(along[0] * (point - start)[1] - along[1] * (point - start)[0]) < 1e-3
+
+
 def test_lines_of_wrong_geometry_miss_the_points():
     xy1, xy2 = torch.tensor([[10.0, 10.0]]), torch.tensor([[10.0, 14.0]])
     points, lines = _artists(_draw(xy1, xy2))
