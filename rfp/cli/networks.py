@@ -4,6 +4,7 @@ from typing import Any
 
 from rfp.matching.match import MatchingFunction, load_matcher
 from rfp.models import load_network
+from rfp.models.pretrained import network_name
 from rfp.records import InputError
 
 
@@ -16,4 +17,6 @@ def load_networks(network: str, compare: str | None, matcher: str) -> dict[str, 
     if compare == network:
         raise InputError(f"--compare: expected another network than --network, got {compare!r} twice")
     names = [network] + ([compare] if compare else [])
-    return {name: (load_network(name), load_matcher(matcher, network=name)) for name in names}
+    loaded = {name: load_network(name) for name in names}
+    # The network's own name, not the command line's: a run folder says nothing about its descriptors.
+    return {name: (each, load_matcher(matcher, network=network_name(each))) for name, each in loaded.items()}

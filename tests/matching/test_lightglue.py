@@ -112,7 +112,7 @@ def test_missing_or_foreign_weights_are_one_line(monkeypatch, tmp_path):
         path = tmp_path / "weights.pth"
         if content is not None:
             path.write_bytes(content)
-        monkeypatch.setattr(module, "_packaged_weights", lambda file, found=content and path: found)
+        monkeypatch.setattr(module, "packaged_weights", lambda file, found=content and path: found)
         module._load.cache_clear()
         with pytest.raises(InputError, match=expected):
             LightGlue("disk")

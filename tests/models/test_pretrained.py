@@ -201,7 +201,7 @@ def test_an_interrupted_write_leaves_the_last_complete_file(tmp_path, monkeypatc
 
 
 installed = pytest.mark.skipif(
-    module._packaged_weights("aliked-t16.pth") is None, reason=f"no pretrained weights: {module.INSTALL_WEIGHTS}"
+    module.packaged_weights("aliked-t16.pth") is None, reason=f"no pretrained weights: {module.INSTALL_WEIGHTS}"
 )
 
 
