@@ -36,7 +36,7 @@ def weights_package(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def no_weights_package(monkeypatch) -> None:
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(module, "packaged_weights", lambda file: None)
 
 
 def published_state(name: str) -> tuple[nn.Module, dict]:
