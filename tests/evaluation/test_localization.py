@@ -120,7 +120,7 @@ def views():
     for one, two in ((0, 1), (0, 2), (1, 2)):
         index = torch.stack([orders[one].argsort(), orders[two].argsort()], dim=1)
         index[:5, 1] = index[:5, 1].roll(1)
-        matches.append(FoundMatches(f"{one}.png", f"{two}.png", index, torch.ones(40)))
+        matches.append(FoundMatches(f"{one}.png", f"{two}.png", index, torch.ones(40), 40))
     return X, orders, images, matches
 
 
@@ -154,9 +154,11 @@ def test_a_query_s_key_points_get_the_points_of_their_matches_each_once():
     xy_px = torch.tensor([[10.0, 10.0], [20.0, 20.0], [30.0, 30.0]], dtype=torch.float64)
     query = PosedFeatures("m", (64, 48), xy_px, K, _pose(0.0, 0.0))
     matches = [
-        FoundMatches("a", "m", torch.tensor([[0, 0], [1, 1], [2, 2]]), torch.ones(3)),  # key point 0 of a has no point
-        FoundMatches("m", "b", torch.tensor([[2, 0], [0, 1]]), torch.ones(2)),  # point 2 for key point 2, again
-        FoundMatches("m", "q", torch.tensor([[0, 0]]), torch.ones(1)),  # another query is no part of the scene
+        FoundMatches(
+            "a", "m", torch.tensor([[0, 0], [1, 1], [2, 2]]), torch.ones(3), 3
+        ),  # a's key point 0 has no point
+        FoundMatches("m", "b", torch.tensor([[2, 0], [0, 1]]), torch.ones(2), 3),  # point 2 for key point 2, again
+        FoundMatches("m", "q", torch.tensor([[0, 0]]), torch.ones(1), 3),  # another query is no part of the scene
     ]
     points, seen = _lift(query, scene, matches)
     assert points.tolist() == [X[0].tolist(), X[2].tolist()]
