@@ -20,7 +20,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rfp.data.pairs import ImageCache, PairSequence
+from rfp.data.image_cache import ImageCache
+from rfp.data.pairs import PairSequence
 from rfp.records import InputError, PosedPair, map_tensors
 
 STEPS_AHEAD = 2

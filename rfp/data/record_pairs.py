@@ -1,4 +1,4 @@
-"""Sequences of image pairs over checked records: what the readers of known data sets share."""
+"""Sequences of image pairs over checked records: what folders and known data sets share."""
 
 import copy
 import dataclasses
@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rfp.data.image_cache import ImageCache
 from rfp.data.pair_records import PairRecord
-from rfp.data.pairs import ImageCache
 from rfp.records import InputError, PosedPair
 
 
@@ -38,9 +38,6 @@ Item = TypeVar("Item")
 # Sequence without its item: what checks types at run time would decode images to look at one.
 class RecordPairs(Sequence, ABC, Generic[Record, Item]):
     """A sequence that makes its items from records when they are asked for; images are decoded once and kept.
-
-    It has the attributes of :class:`rfp.data.PosedPairs`: ``records``, ``names``, ``image_paths``, ``image_size``,
-    ``check_images()``, ``unreadable_images()`` and ``without_images()``.
 
     Args:
         records: one for each pair, checked.

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rfp.data import InputError, PosedPairs, read_image, resize_image
-from rfp.data import pairs as pairs_module
+from rfp.data import InputError, PosedPairs, image_cache, read_image, resize_image
 
 
 def _edit(folder, change, record=1):
@@ -77,8 +76,8 @@ def test_several_folders_follow_each_other(session_pairs_folder):
 
 def _count_decoding(monkeypatch):
     decoded = []
-    original = pairs_module.read_image
-    monkeypatch.setattr(pairs_module, "read_image", lambda path: decoded.append(path.name) or original(path))
+    original = image_cache.read_image
+    monkeypatch.setattr(image_cache, "read_image", lambda path: decoded.append(path.name) or original(path))
     return decoded
 
 

@@ -24,7 +24,8 @@ class PosedPairSet(Protocol):
     def without_images(self, paths: Collection[Path], /) -> "PosedPairSet": ...
 
 
-class JoinedPairs(Sequence[PosedPair]):
+# Sequence without its item, as RecordPairs.
+class JoinedPairs(Sequence):
     """The pairs of several sequences in their order, with the attributes of :class:`rfp.data.PosedPairs`.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rfp.data.pair_records import PairRecord
 from rfp.data.pairs import PosedPairs
@@ -22,10 +21,7 @@ from rfp.records import InputError, PosedPair
 LISTED = (SuperGluePairs, MegaDepthPairs)
 """Sets whose files name images that lie elsewhere."""
 
-if TYPE_CHECKING:
-    OpenedPairs = PosedPairs | RecordPairs[PairRecord, PosedPair] | JoinedPairs
-else:  # what checks types at run time would decode images to look at an item of a sequence
-    OpenedPairs = PosedPairSet
+OpenedPairs = RecordPairs[PairRecord, PosedPair] | JoinedPairs
 
 
 def needs_image_folder(path: str | Path) -> bool:

@@ -1,0 +1,46 @@
+"""Decoded images, kept for the pairs that show them again."""
+
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rfp.data.images import read_image, resize_image
+from rfp.geometry.camera import scale_intrinsics
+
+
+class ImageCache:
+    """Decoded, resized images by path, the least recently used ones dropped beyond ``max_bytes``."""
+
+    def __init__(self, image_size: int | None, *, max_bytes: int) -> None:
+        self.image_size = image_size
+        self.max_bytes = max_bytes
+        self._entries: OrderedDict[Path, tuple[Tensor, tuple[float, float]]] = OrderedDict()
+        self._bytes = 0
+
+    def clear(self) -> None:
+        """Drop every image."""
+        self._entries.clear()
+        self._bytes = 0
+
+    def image(self, path: Path) -> tuple[Float[Tensor, "3 h w"], tuple[float, float]]:
+        """The resized image (the cache's own tensor: not to be written to) and its scales (x, y)."""
+        entry = self._entries.get(path)
+        if entry is not None:
+            self._entries.move_to_end(path)
+            return entry
+        entry = resize_image(read_image(path), self.image_size)
+        size = entry[0].nbytes
+        while self._entries and self._bytes + size > self.max_bytes:
+            self._bytes -= self._entries.popitem(last=False)[1][0].nbytes
+        if size <= self.max_bytes:
+            self._entries[path] = entry
+            self._bytes += size
+        return entry
+
+    def load(self, path: Path, K: Float[Tensor, "3 3"]) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 3"]]:
+        """A copy of the resized image, and the intrinsics of the stored image brought to it; float32."""
+        image, (scale_x, scale_y) = self.image(path)
+        return image.clone(), scale_intrinsics(K, scale_x, scale_y).to(torch.float32)
