@@ -19,9 +19,10 @@ import torch
 import rfp
 from rfp.data.from_colmap import pairs_from_colmap
 from rfp.data.pair_selection import PairChoice
-from rfp.evaluation.reconstruction import MappingOptions, quiet_colmap
+from rfp.evaluation.reconstruction import MappingOptions
 from rfp.evaluation.reconstruction_report import evaluate_reconstruction, format_reconstructions
 from rfp.evaluation.true_poses import read_true_poses
+from rfp.export.colmap_logging import quiet_colmap
 from rfp.export.detection import DetectionOptions
 from rfp.export.hloc import export_hloc
 from rfp.export.image_folder import open_image_folder

@@ -16,6 +16,7 @@ from rfp.cli.evaluation_pictures import (
     draw_curves,
     draw_worst_pairs,
 )
+from rfp.cli.networks import load_networks
 from rfp.cli.output import check_can_write, write_figures
 from rfp.data.sets import OpenedPairs, open_posed_pairs
 from rfp.evaluation import (
@@ -32,9 +33,7 @@ from rfp.evaluation import (
     sweep,
 )
 from rfp.export.complete_files import complete_files
-from rfp.matching.match import MatcherName, load_matcher
-from rfp.models import load_network
-from rfp.models.pretrained import network_name
+from rfp.matching.match import MatcherName
 from rfp.records import InputError
 
 
@@ -90,12 +89,10 @@ class Evaluate:
 def run(command: Evaluate) -> None:
     """Evaluate one or two networks, print the tables, write figures and pictures."""
     _check(command)
+    loaded = load_networks(command.network, command.compare, command.matcher)
+    networks = {name: network for name, (network, _) in loaded.items()}
     pairs = open_posed_pairs(command.data, images=command.images, image_size=command.image_size)
     pairs.check_images()  # a broken one is found before the work, not in the middle
-    names = [command.network] + ([command.compare] if command.compare else [])
-    networks = {name: load_network(name) for name in names}
-    for network in networks.values():
-        load_matcher(command.matcher, network=network_name(network))  # so is a matcher that does not fit
     device = choose_device(command.device)
     sweeps = {name: _sweep(network, pairs, command, device) for name, network in networks.items()}
     # Both networks at one threshold, the one that suits the first: the second has to win on its ground.
@@ -124,8 +121,6 @@ def _check(command: Evaluate) -> None:
         raise InputError(f"--max-error-px: expected different thresholds, got {command.max_error_px}")
     for max_error_px in command.max_error_px:
         check_settings(command.num_keypoints, command.nms_radius, max_error_px, command.seed)
-    if command.compare == command.network:
-        raise InputError(f"--compare: expected another network than --network, got {command.compare!r} twice")
     check_can_write(command.json)
     check_can_write(command.markdown)
     check_picture_folder(command.pictures)

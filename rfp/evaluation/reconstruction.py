@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +15,7 @@ from rfp.evaluation.deployed import in_deployment
 from rfp.evaluation.true_poses import TruePose
 from rfp.export.colmap import export_colmap
 from rfp.export.colmap_database import DatabaseCounts
+from rfp.export.colmap_logging import quiet_colmap
 from rfp.export.detection import DetectionOptions
 from rfp.export.image_folder import ImageFolder
 from rfp.matching.match import MatchingFunction
@@ -124,17 +124,6 @@ def neighbours(names: tuple[str, ...], max_gap: int | None) -> Iterator[tuple[st
     for number, name in enumerate(names):
         for other in names[number + 1 : number + 1 + max_gap]:
             yield name, other
-
-
-@contextmanager
-def quiet_colmap(pycolmap: Any) -> Iterator[None]:
-    """COLMAP says every step on stderr; here only what fails."""
-    before = pycolmap.logging.minloglevel
-    pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
-    try:
-        yield
-    finally:
-        pycolmap.logging.minloglevel = before
 
 
 def _mapping_options(pycolmap: Any, options: MappingOptions, *, known: bool) -> Any:

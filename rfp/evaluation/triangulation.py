@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rfp.evaluation.matching import epipolar_error_px
-from rfp.evaluation.reconstruction import quiet_colmap
 from rfp.evaluation.true_poses import TruePose, relative_pose
 from rfp.export.colmap_database import ImageFeatures, PairMatches, write_database
+from rfp.export.colmap_logging import quiet_colmap
 from rfp.export.detection import FoundMatches
 from rfp.optional import require
 

@@ -4,8 +4,7 @@ COLMAP's pixels have their origin in the corner of the top-left pixel, ours in i
 points are written half a pixel further right and down, here and nowhere else.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from rfp.export.colmap_logging import quiet_colmap
 from rfp.export.complete_files import check_may_write, complete_files
 from rfp.optional import require
 from rfp.records import InputError
@@ -225,19 +225,8 @@ def _verify(pycolmap: Any, path: Path, max_error_px: float, min_inliers: int) ->
     options = pycolmap.TwoViewGeometryOptions(min_num_inliers=min_inliers)
     options.ransac.max_error = max_error_px
     options.ransac.random_seed = 0
-    with _quiet(pycolmap):
+    with quiet_colmap(pycolmap, least="WARNING"):
         pycolmap.geometric_verification(path, two_view_geometry_options=options)
-
-
-@contextmanager
-def _quiet(pycolmap: Any) -> Iterator[None]:
-    """COLMAP's progress stays off stderr; its warnings and errors do not."""
-    level = pycolmap.logging.minloglevel
-    pycolmap.logging.minloglevel = max(level, int(pycolmap.logging.WARNING))
-    try:
-        yield
-    finally:
-        pycolmap.logging.minloglevel = level
 
 
 def _counts(database: Any) -> DatabaseCounts:

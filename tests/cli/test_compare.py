@@ -10,11 +10,11 @@ from tests.networks import TinyTestNetwork
 @pytest.fixture(autouse=True)
 def other_network(monkeypatch):
     """A second network by the name ``other``, beside ``test``."""
-    from rfp.cli import evaluate
+    from rfp.cli import networks
 
-    load_network = evaluate.load_network
+    load_network = networks.load_network
     monkeypatch.setattr(
-        evaluate,
+        networks,
         "load_network",
         lambda name: TinyTestNetwork(seed=1).eval() if name == "other" else load_network(name),
     )
