@@ -80,7 +80,8 @@ def detect_file(
     features = detect(
         network, image[None].to(device), num_keypoints=options.num_keypoints, nms_radius=options.nms_radius
     )
-    found = features.valid[0]
+    # A network may overflow on an image that it has never seen the like of: what is not a number is in no file.
+    found = features.valid[0] & features.descriptor[0].isfinite().all(dim=-1) & features.xy_px[0].isfinite().all(dim=-1)
     xy_px, score, descriptor = (
         values[0][found].float().cpu() for values in (features.xy_px, features.score, features.descriptor)
     )

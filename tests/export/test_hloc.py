@@ -10,7 +10,7 @@ import torch
 
 import rfp
 from rfp.data import read_image, resize_image
-from rfp.export.detection import DetectedFeatures, DetectionOptions, FoundMatches, match_pairs
+from rfp.export.detection import DetectedFeatures, DetectionOptions, FoundMatches, detect_file, match_pairs
 from rfp.export.hloc import check_names, export_hloc, write_matches
 from rfp.export.image_folder import ExhaustivePairs, open_image_folder, read_pair_list
 from rfp.records import InputError
@@ -135,6 +135,21 @@ def test_an_image_without_content_has_no_keypoints_and_no_matches(image_folder, 
     assert _keypoints_of_hloc(tmp_path / "out" / "features.h5", "a.png")[0].shape == (0, 2)
     for names in (("a.png", "tag/b.png"), ("tag/b.png", "a.png")):
         assert len(_matches_of_hloc(tmp_path / "out" / "matches.h5", *names)[0]) == 0
+
+
+def test_descriptors_that_are_not_numbers_are_in_no_file(image_folder):
+    class Overflowing(TinyTestNetwork):
+        def describe(self, features, xy_px):
+            descriptor = super().describe(features, xy_px)
+            return torch.where(xy_px[..., :1] < 70, descriptor, float("nan"))
+
+    path = image_folder / "a.png"
+    whole, part = (
+        detect_file(network.eval(), path, SMALL, device=torch.device("cpu"))
+        for network in (TinyTestNetwork(), Overflowing())
+    )
+    assert 0 < len(part.xy_px) < len(whole.xy_px)
+    assert part.descriptor.isfinite().all()
 
 
 def test_more_keypoints_than_int16_counts_keep_their_numbers(tmp_path):
