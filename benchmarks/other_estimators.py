@@ -49,19 +49,23 @@ class OtherEstimator:
     """Whether it is safe in a forked process: torch is not."""
 
 
-def poselib_call(problem: Problems, seed: int) -> Call:
-    """PoseLib's LO-RANSAC with its refinement, its own options beside the threshold."""
-    x1, x2 = _matches(problem)
-    focal1, focal2 = problem.focal_px[0].double().tolist()
-    camera1, camera2 = (poselib.Camera("SIMPLE_PINHOLE", [focal, 0.0, 0.0], 640, 480) for focal in (focal1, focal2))
-    xy1_px, xy2_px = (x1.double() * focal1).numpy(), (x2.double() * focal2).numpy()
-    ransac = {"max_epipolar_error": problem.max_error_px, "seed": seed}
+def poselib_call(**options: Any) -> Callable[[Problems, int], Call]:
+    """PoseLib's LO-RANSAC with its refinement, its own options beside the threshold and those given."""
 
-    def call() -> Pose:
-        pose, information = poselib.estimate_relative_pose(xy1_px, xy2_px, camera1, camera2, ransac, {})
-        return (pose.R, pose.t) if information["num_inliers"] >= 5 else None
+    def prepare(problem: Problems, seed: int) -> Call:
+        x1, x2 = _matches(problem)
+        focals = problem.focal_px[0].double().tolist()
+        camera1, camera2 = (poselib.Camera("SIMPLE_PINHOLE", [focal, 0.0, 0.0], 640, 480) for focal in focals)
+        xy1_px, xy2_px = ((x.double() * focal).numpy() for x, focal in zip((x1, x2), focals, strict=True))
+        ransac = {"max_epipolar_error": problem.max_error_px, "seed": seed, **options}
 
-    return call
+        def call() -> Pose:
+            pose, information = poselib.estimate_relative_pose(xy1_px, xy2_px, camera1, camera2, ransac, {})
+            return (pose.R, pose.t) if information["num_inliers"] >= 5 else None
+
+        return call
+
+    return prepare
 
 
 def opencv_call(method: int, confidence: float, iterations: int) -> Callable[[Problems, int], Call]:
@@ -140,8 +144,9 @@ def other_estimators(device: str) -> dict[str, OtherEstimator]:
     fastpose = "the same budget and stop as PoseLib's defaults"
     essential = "essential, 10 batches at most, confidence 0.99 (defaults)"
     others = {
-        "PoseLib": OtherEstimator(f"{poselib.__version__}, {adaptive}", poselib_call),
-        "PoseLib, pool": OtherEstimator(f"{CORES} processes", poselib_call, in_pool=True),
+        "PoseLib": OtherEstimator(f"{poselib.__version__}, {adaptive}", poselib_call()),
+        "PoseLib, from 100": OtherEstimator("the same, min_iterations 100", poselib_call(min_iterations=100)),
+        "PoseLib, pool": OtherEstimator(f"{CORES} processes", poselib_call(), in_pool=True),
         "OpenCV RANSAC": OtherEstimator(
             f"{cv2.__version__}, confidence 0.999, 1000 iterations at most (default)",
             opencv_call(cv2.RANSAC, 0.999, 1000),

@@ -145,7 +145,7 @@ def timed_run(estimators: Estimators, name: str, problems: Problems, options: Op
 
 def judge(estimators: Estimators, name: str, problems: Problems, options: Options) -> dict[str, Any]:
     """Accuracy on the first problems, of as many as the time allows."""
-    limited = name in estimators.others and name != "PoseLib"
+    limited = name in estimators.others and not name.startswith("PoseLib")
     started, errors = time.perf_counter(), []
     size = BATCH if name in estimators.ours else min(96, max(1, options.judged // 4))
     for part in problems[: options.judged].batches(size):

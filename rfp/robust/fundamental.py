@@ -10,7 +10,7 @@ from rfp.geometry.direct_linear import similarity
 from rfp.geometry.seven_point import seven_point_planes
 from rfp.records import FundamentalMatrix
 from rfp.robust.dominant_plane import dominant_plane, epipoles_beside_plane
-from rfp.robust.fundamental_evidence import is_determined
+from rfp.robust.evidence import is_determined
 from rfp.robust.fundamental_refinement import refine_fundamental, retract
 from rfp.robust.model import Problems, in_batch, make_problems, slices_in_memory
 from rfp.robust.normalization import normalize_problems

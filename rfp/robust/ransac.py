@@ -87,3 +87,12 @@ def spread(points: Float[Tensor, "P N d"], inliers: Bool[Tensor, "P N"]) -> Floa
     largest = torch.where(inliers[..., None], points, -torch.inf).amax(dim=1)
     smallest = torch.where(inliers[..., None], points, torch.inf).amin(dim=1)
     return (largest - smallest).amax(dim=-1)
+
+
+def num_distinct(points: Float[Tensor, "P N d"], chosen: Bool[Tensor, "P N"]) -> Int[Tensor, "P"]:
+    """How many different ones there are among the chosen matches: repetitions are no evidence."""
+    # Equal matches have equal sums whatever the factors; different ones differ but for a chance of 1e-10.
+    factors = torch.linspace(1, 2, points.shape[-1], dtype=torch.float64, device=points.device).sqrt()
+    key = torch.where(chosen, (points.double() * factors).sum(dim=-1), torch.inf).sort(dim=1).values
+    different = key[:, 1:] > key[:, :-1]
+    return (different & key[:, 1:].isfinite()).sum(dim=1) + chosen.any(dim=1)

@@ -10,14 +10,14 @@ from torch import Tensor
 from rfp.geometry.camera import normalized_threshold
 from rfp.geometry.essential import decompose_essential
 from rfp.geometry.five_point import five_point_planes
-from rfp.geometry.linear_systems import solve_symmetric
 from rfp.geometry.pose import essential_from_pose
 from rfp.records import Correspondences, InputError, RelativePose
 from rfp.robust.cheirality import choose_twins
+from rfp.robust.evidence import translation_is_determined
 from rfp.robust.minimal_samples import draw_minimal_samples
 from rfp.robust.model import Problems, in_batch, make_problems
 from rfp.robust.options import RansacOptions
-from rfp.robust.ransac import SampleSource, ransac, spread
+from rfp.robust.ransac import SampleSource, num_distinct, ransac, spread
 from rfp.robust.refinement import refine_poses, sampson_jacobian
 from rfp.robust.scoring import EpipolarModel, MatchMonomials
 
@@ -42,7 +42,8 @@ def estimate_relative_pose(
     With ``samples`` given, the pose of a problem depends neither on the batch around it nor, ties apart, on the tile.
 
     A problem without a pose (fewer than six valid matches, all at one place, no consistent model, fewer than six
-    inliers that move by more than three thresholds beside the rotation) comes back with ``valid`` false, R = I,
+    distinct inliers that move by more than three thresholds beside the rotation, or no more of them than chance gives
+    to a camera that only turns) comes back with ``valid`` false, R = I,
     t = (0, 0, 1), E = 0 and no inliers. Not differentiable.
 
     Args:
@@ -93,9 +94,9 @@ def relative_pose_covariance(
         weight: as it was given to the estimate.
     """
     batch = x1.shape[:-2]
-    R, t = pose.R.reshape(-1, 1, 3, 3), pose.t.reshape(-1, 1, 3)
     counts = torch.ones_like(x1[..., 0]) if weight is None else weight
     problems = make_problems(torch.cat((x1, x2), dim=-1), 1.0, pose.inliers, counts)
+    R, t = pose.R.reshape(-1, 1, 3, 3).to(problems.data), pose.t.reshape(-1, 1, 3).to(problems.data)
     matches = EssentialModel().tables(problems)
     error, jacobian = (values[:, 0].double() for values in sampson_jacobian(R, t, matches))
     jacobian, counts = jacobian.transpose(1, 2), matches.weight.double()
@@ -103,13 +104,26 @@ def relative_pose_covariance(
         variance = (counts * error.square()).sum(dim=1) / (counts.sum(dim=1) - 5).clamp_min(1)
     else:
         variance = (sigma.double().reshape(-1) if isinstance(sigma, Tensor) else error.new_full((), sigma)).square()
-    information = (jacobian * counts[..., None]).transpose(1, 2) @ jacobian
-    identity = torch.eye(5, dtype=information.dtype, device=information.device).expand_as(information)
-    columns = [solve_symmetric(torch.cat((information, identity[..., k, None]), -1), damping=0.0) for k in range(5)]
-    covariance = variance[..., None, None] * torch.stack(columns, dim=-1)
-    usable = pose.valid.reshape(-1) & torch.isfinite(covariance).flatten(1).all(dim=1)
+    inverse, determined = _inverse((jacobian * counts[..., None]).transpose(1, 2) @ jacobian)
+    usable = pose.valid.reshape(-1) & determined & torch.isfinite(variance)
+    covariance = variance[..., None, None] * inverse
     covariance = torch.where(usable[:, None, None], covariance, torch.zeros_like(covariance))
     return covariance.to(pose.R.dtype).reshape(*batch, 5, 5)
+
+
+def _inverse(information: Float[Tensor, "P 5 5"]) -> tuple[Float[Tensor, "P 5 5"], Bool[Tensor, "P"]]:
+    """The inverses, and whether no direction is open: every pivot, of the matrix with a unit diagonal, is above 1e-9.
+
+    Rounding leaves a direction that nothing measures a pivot of 1e-16, or of the other sign, instead of zero.
+    """
+    diagonal = information.diagonal(dim1=-2, dim2=-1)
+    scale = diagonal.clamp_min(torch.finfo(diagonal.dtype).tiny).rsqrt()
+    scale = scale[..., None] * scale[..., None, :]
+    triangle, failed = torch.linalg.cholesky_ex(information * scale)  # unlike cholesky, it does not wait for the device
+    determined = (failed == 0) & (triangle.diagonal(dim1=-2, dim2=-1).square() > 1e-9).all(dim=-1)
+    identity = torch.eye(5, dtype=triangle.dtype, device=triangle.device)
+    triangle = torch.where(determined[:, None, None], triangle, identity)
+    return torch.cholesky_inverse(triangle) * scale, determined
 
 
 @dataclass(frozen=True)
@@ -148,9 +162,10 @@ def _pose(state: Tensor, gain: Tensor, problems: Problems) -> RelativePose:
     inliers = gain > 0
     points = problems.data
     wide = torch.minimum(spread(points[..., :2], inliers), spread(points[..., 2:], inliers)) > 4 * problems.max_error
-    # Five matches fit up to ten matrices exactly: it takes a sixth to tell them apart.
-    moving = (inliers & _moves(R, problems)).sum(dim=1) >= 6
-    valid = moving & wide & torch.isfinite(state).all(dim=1)
+    moves = _moves(R, problems)
+    # Five matches fit up to ten matrices exactly: it takes a sixth, and not a repetition, to tell them apart.
+    valid = wide & (num_distinct(points, inliers & moves) >= 6) & torch.isfinite(state).all(dim=1)
+    valid = valid & translation_is_determined(inliers, problems.weight > 0, moves, _chance(problems))
     failure = _failure(problems)
     return RelativePose(
         R=torch.where(valid[:, None, None], R, failure.R),
@@ -171,6 +186,17 @@ def _moves(R: Tensor, problems: Problems) -> Tensor:
     turned = [R[:, row, :1] * x1[..., 0] + R[:, row, 1:2] * x1[..., 1] + R[:, row, 2:] for row in range(3)]
     across = torch.stack((turned[0] - x2[..., 0] * turned[2], turned[1] - x2[..., 1] * turned[2]))
     return across.square().sum(dim=0) > (3 * problems.max_error[:, None] * turned[2].clamp_min(0)).square()
+
+
+def _chance(problems: Problems) -> Tensor:
+    """Of a wrong match to lie in the band around its epipolar line, at most: the threshold by the mean absolute deviation
+    of the points, a quarter of the side of the box that they fill. Of the image in which they are nearer together.
+    """
+    usable = (problems.weight > 0)[..., None]
+    number = usable.sum(dim=1, keepdim=True).clamp_min(1)
+    distance = problems.data - (problems.data * usable).sum(dim=1, keepdim=True) / number
+    deviation = ((distance.abs() * usable).sum(dim=1) / number[:, 0]).unflatten(-1, (2, 2)).mean(dim=-1).amin(dim=-1)
+    return problems.max_error / deviation.clamp_min(torch.finfo(deviation.dtype).tiny)
 
 
 def _failure(problems: Problems) -> RelativePose:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rfp.robust.dominant_plane import dominant_plane, epipoles_beside_plane
-from rfp.robust.fundamental_evidence import is_determined
+from rfp.robust.evidence import is_determined
 from rfp.robust.fundamental_refinement import retract
 from tests.geometry.scenes import TwoViews, homogeneous, views_of_a_box, views_of_a_plane
 

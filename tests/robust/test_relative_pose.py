@@ -73,6 +73,57 @@ def test_a_camera_that_only_turns_has_no_translation_to_find(noise):
     assert pose.valid.double().mean() <= 0.05
 
 
+@pytest.mark.parametrize(("count", "inliers"), [(1000, 0.5), (500, 0.3)])
+def test_wrong_matches_give_no_translation_to_a_camera_that_only_turns(count, inliers):
+    generator = torch.Generator().manual_seed(1)
+    x1, x2 = uniform(generator, 2, 12, count, 2, low=-0.5, high=0.5)
+    R = make_rotations(0.3 * unit_vectors(12, generator))
+    X2 = torch.cat((x1, torch.ones_like(x1[..., :1])), dim=-1) @ R.mT
+    right = torch.rand(12, count, 1, generator=generator) < inliers
+    x2 = torch.where(right, X2[..., :2] / X2[..., 2:], x2)
+    x1, x2 = (x + NOISE * torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in (x1, x2))
+    assert not estimate_relative_pose(x1, x2, max_error=2 / 500, options=OPTIONS, generator=generator).valid.any()
+
+
+@pytest.mark.parametrize("parallax", [5.0, 8.0])
+def test_a_motion_of_a_few_thresholds_is_kept(parallax):
+    """In a scene 3 to 5 away a motion of b moves points by about a quarter of b."""
+    views = views_of_a_box(20, 150, 2)
+    generator = torch.Generator().manual_seed(0)
+    X1 = torch.cat((views.x1, torch.ones_like(views.x1[..., :1])), dim=-1) * (
+        3 + 2 * torch.rand(20, 150, 1, generator=generator, dtype=torch.float64)
+    )
+    X2 = X1 @ views.R.mT + 4 * parallax * (0.2 / 500) * views.t[:, None]
+    x2 = X2[..., :2] / X2[..., 2:]
+    pose = estimate_relative_pose(views.x1, x2, max_error=0.2 / 500, options=OPTIONS, generator=generator)
+    assert pose.valid.double().mean() >= 0.9
+
+
+def test_repeated_matches_are_no_evidence():
+    views = views_of_a_box(20, 5, 11)
+    x1, x2 = (x.repeat(1, 3, 1) for x in (views.x1, views.x2))
+    pose = estimate_relative_pose(
+        x1, x2, max_error=1 / 500, options=OPTIONS, generator=torch.Generator().manual_seed(0)
+    )
+    assert not pose.valid.any()
+
+
+def test_a_direction_that_nothing_measures_leaves_no_covariance():
+    """Four different inliers measure four of the five directions; rounding must not make the fifth look certain."""
+    views = views_of_a_box(20, 4, 5)
+    x1, x2 = (x.repeat(1, 3, 1) for x in (views.x1, views.x2))
+    pose = RelativePose(
+        R=views.R,
+        t=views.t,
+        E=views.R,
+        inliers=torch.ones(20, 12, dtype=torch.bool),
+        score=torch.ones(20),
+        valid=torch.ones(20, dtype=torch.bool),
+    )
+    assert not relative_pose_covariance(pose, x1, x2, sigma=NOISE).any()
+    assert not relative_pose_covariance(pose, x1.float(), x2.float(), sigma=NOISE).any()
+
+
 def test_a_camera_that_moves_keeps_its_pose():
     views = views_of_a_box(20, 150, 2)
     pose = estimate_relative_pose(

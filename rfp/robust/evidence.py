@@ -1,4 +1,4 @@
-"""Whether the inliers of a fundamental matrix are evidence for it: neither chance nor a plane may explain them.
+"""Whether the inliers of a model are evidence for it: neither chance nor a simpler model may explain them.
 
 Judged *a contrario*: the number of false alarms is the number of models that could have been tried times the chance of
 each to have so many inliers. L. Moisan and B. Stival, A probabilistic criterion to detect rigid point matches between
@@ -38,6 +38,27 @@ def is_determined(
     beside = total - (on_plane & usable).sum(dim=1).clamp_min(5)
     agreeing_beside = agreeing - (on_plane & inliers).sum(dim=1).clamp_min(5)
     return _significant(agreeing, total, 7, chance) & _significant(agreeing_beside, beside, 2, chance)
+
+
+def translation_is_determined(
+    inliers: Bool[Tensor, "P N"],
+    usable: Bool[Tensor, "P N"],
+    moving: Bool[Tensor, "P N"],
+    chance: Float[Tensor, "P"],
+) -> Bool[Tensor, "P"]:
+    """Whether beside the matches that the rotation of a relative pose explains there are more inliers than chance gives.
+
+    Of b matches that it does not explain, a are inliers: a - 2 of b - 2 must be significant among ``3 C(b, 2)`` models,
+    since given the rotation two matches fit a translation whatever they are. Any two pass for explained.
+
+    Args:
+        moving: which matches the rotation alone does not explain.
+        chance: of a wrong match to be an inlier.
+    """
+    explained = usable & ~moving
+    beside = usable.sum(dim=1) - explained.sum(dim=1).clamp_min(2)
+    agreeing = inliers.sum(dim=1) - (explained & inliers).sum(dim=1).clamp_min(2)
+    return _significant(agreeing, beside, 2, chance)
 
 
 def _significant(agreeing: Tensor, total: Tensor, fitted: int, chance: Tensor) -> Tensor:
