@@ -46,7 +46,7 @@ def translation_is_determined(
     moving: Bool[Tensor, "P N"],
     chance: Float[Tensor, "P"],
 ) -> Bool[Tensor, "P"]:
-    """Whether beside the matches that the rotation of a relative pose explains there are more inliers than chance gives.
+    """Whether more inliers are left than chance gives, beside the matches that a relative pose's rotation explains.
 
     Of b matches that it does not explain, a are inliers: a - 2 of b - 2 must be significant among ``3 C(b, 2)`` models,
     since given the rotation two matches fit a translation whatever they are. Any two pass for explained.

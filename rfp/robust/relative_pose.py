@@ -189,8 +189,10 @@ def _moves(R: Tensor, problems: Problems) -> Tensor:
 
 
 def _chance(problems: Problems) -> Tensor:
-    """Of a wrong match to lie in the band around its epipolar line, at most: the threshold by the mean absolute deviation
-    of the points, a quarter of the side of the box that they fill. Of the image in which they are nearer together.
+    """Of a wrong match to lie in the band around its epipolar line, at most.
+
+    The threshold by the mean absolute deviation of the points, a quarter of the side of the box that they fill, in the
+    image in which they are nearer together.
     """
     usable = (problems.weight > 0)[..., None]
     number = usable.sum(dim=1, keepdim=True).clamp_min(1)
