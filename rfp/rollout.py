@@ -18,13 +18,14 @@ from rfp.geometry.camera import normalize_points
 from rfp.matching.nearest_neighbours import ImageSize
 from rfp.matching.scored_matches import ScoredMatches
 from rfp.policy.keypoints import (
+    KeypointDistribution,
     KeypointOptions,
     draw_keypoints,
     keypoint_distribution,
     keypoint_noise_shape,
     top_keypoints,
 )
-from rfp.policy.matches import MatchOptions, draw_matches, match_distribution, match_noise_shape
+from rfp.policy.matches import MatchDistribution, MatchOptions, draw_matches, match_distribution, match_noise_shape
 from rfp.records import (
     Correspondences,
     DenseFeatures,
@@ -162,6 +163,12 @@ class Rollout:
     keypoints2: Keypoints
     matches: Matches
     correspondences: Correspondences
+    keypoint_policy: KeypointDistribution
+    """What the key points were drawn from, (B, 2, C): images 1 and 2. Without a gradient, like the next two."""
+    match_policy: MatchDistribution
+    """What the matches of each draw of key points were drawn from, (B, S, C)."""
+    deployed: KeypointDistribution
+    """What the deployed detector would take instead, as many as were drawn, (B, 2, K)."""
 
 
 def rollout(
@@ -250,6 +257,9 @@ def rollout_on_noise(
         keypoints2=map_tensors(keypoints, lambda tensor: tensor[two]),
         matches=matches,
         correspondences=correspondences,
+        keypoint_policy=_by_pair(distribution),
+        match_policy=map_tensors(candidates, torch.Tensor.detach),
+        deployed=_by_pair(_deployed(features, distribution, options.keypoints)),
     )
 
 
@@ -371,6 +381,25 @@ def without_blank(log_heat: Float[Tensor, "b h w"], images: Float[Tensor, "b 3 h
     values = images.flatten(2)
     contrast = (values.amax(dim=2) - values.amin(dim=2)).amax(dim=1)
     return torch.where((contrast > 1.5 / 255)[:, None, None], log_heat, float("-inf"))
+
+
+@torch.no_grad()
+def _deployed(
+    features: _GroupedFeatures, distribution: KeypointDistribution, options: KeypointOptions
+) -> KeypointDistribution:
+    """The local maxima that ``detect`` takes by default, as many as the policy draws; (b, K)."""
+    usual = KeypointOptions()
+    if (options.nms_radius, options.border) != (usual.nms_radius, usual.border):
+        options = replace(options, nms_radius=usual.nms_radius, border=usual.border)
+        options = replace(options, max_candidates=max(options.num_keypoints, options.max_candidates))
+        distribution = keypoint_distribution(features.log_heat, features.sizes, options)
+    xy_px, log_p, valid = top_keypoints(distribution, options.num_keypoints)
+    return KeypointDistribution(log_p=log_p, valid=valid, xy_px=xy_px)
+
+
+def _by_pair(distribution: KeypointDistribution) -> KeypointDistribution:
+    """(2 B, C), all images 1 before all images 2, as (B, 2, C), detached."""
+    return map_tensors(distribution, lambda tensor: tensor.detach().unflatten(0, (2, -1)).transpose(0, 1))
 
 
 def _truth(pairs: Sequence[PosedPair], images_valid: Bool[Tensor, "B"], dtype: torch.dtype) -> TwoViewGeometry:

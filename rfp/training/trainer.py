@@ -21,7 +21,6 @@ from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
 from rfp.models.state import device_of, in_eval_mode
 from rfp.records import InputError, PosedPair
-from rfp.reinforce.diagnostics import draw_statistics
 from rfp.reinforce.surrogate import surrogate_loss
 from rfp.rewards import REWARDS
 from rfp.rollout import FeatureNetwork, Reward, Rollout, TaskEstimator, default_estimator, rollout
@@ -30,6 +29,8 @@ from rfp.training.checkpoint import TrainingState, load_checkpoint, prepare_run_
 from rfp.training.interruption import Interruption, deferred_interruption
 from rfp.training.metrics_log import MetricsLog
 from rfp.training.options import JudgeOptions, TrainerOptions
+from rfp.training.parts import Part, gradient_norms, network_parts
+from rfp.training.rollout_metrics import rollout_metrics
 
 FREE_TO_CHANGE = ("steps", "workers", "strict")
 """Options that a resumed run need not share with its beginning."""
@@ -83,6 +84,7 @@ class Trainer:
         self.reward = REWARDS[self.options.reward] if reward is None else reward
         self.device = device_of(network)
         self.parameters = trainable_parameters(network, self.options.frozen)
+        self.parts: dict[str, Part] = {}
 
     def fit(
         self,
@@ -149,11 +151,13 @@ class Trainer:
                 reward=self.reward,
             )
             rows.append(reinforce(rolled, self.options, scale=1.0 / len(batches)))
+        self.parts = self.parts or network_parts(self.network, batches[0][0].image1)
+        parts = gradient_norms(self.network.named_parameters(), self.parts)
         with stage("optimiser"):
             norm, usable = clip_gradients(self.parameters, self.options.clip_norm)
             step_where(usable, optimizer)
         means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
-        return {**means, "gradient_norm": norm, "skipped": (~usable).to(norm.dtype)}
+        return {**means, "gradient_norm": norm, **parts, "skipped": (~usable).to(norm.dtype)}
 
 
 def judged(
@@ -183,10 +187,7 @@ def reinforce(rolled: Rollout, options: TrainerOptions, *, scale: float = 1.0) -
     )
     with stage("backward"):
         (loss * scale).backward()
-    return {
-        **draw_statistics(rolled.reward, rolled.failed, rolled.valid),
-        "candidates": rolled.matches.num_candidates.to(rolled.reward.dtype).mean(),
-    }
+    return rollout_metrics(rolled)
 
 
 def clip_gradients(
