@@ -148,7 +148,10 @@ class RolloutNoise:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Rewards of B × S × T draws and the log-probabilities that they reinforce. Only the latter carry a gradient."""
+    """Rewards of B × S × T draws and the log-probabilities that they reinforce.
+
+    Only the latter carry a gradient, and what they were made of: features, distribution, descriptors.
+    """
 
     reward: Float[Tensor, "B S T"]
     log_prob_keypoints: Float[Tensor, "B S"]
@@ -163,12 +166,14 @@ class Rollout:
     keypoints2: Keypoints
     matches: Matches
     correspondences: Correspondences
-    keypoint_policy: KeypointDistribution
-    """What the key points were drawn from, (B, 2, C): images 1 and 2. Without a gradient, like the next two."""
+    features: "GroupedFeatures"
+    """Of images 1, then images 2: b = 2 B."""
+    distribution: KeypointDistribution
+    """The key points of each image were drawn from it, (b, C)."""
+    descriptors: Float[Tensor, "b S K D"]
+    """At the drawn key points."""
     match_policy: MatchDistribution
-    """What the matches of each draw of key points were drawn from, (B, S, C)."""
-    deployed: KeypointDistribution
-    """What the deployed detector would take instead, as many as were drawn, (B, 2, K)."""
+    """The matches of each draw of key points were drawn from it, (B, S, C)."""
 
 
 def rollout(
@@ -216,7 +221,7 @@ def rollout_on_noise(
 
     images = [pair.image1 for pair in pairs] + [pair.image2 for pair in pairs]
     with stage("network"):
-        features = _extract(network, images)
+        features = extract_features(network, images)
     with stage("key points"):
         distribution = keypoint_distribution(features.log_heat, features.sizes, options.keypoints)
         uniforms = torch.cat([noise.keypoints1, noise.keypoints2])
@@ -257,9 +262,10 @@ def rollout_on_noise(
         keypoints2=map_tensors(keypoints, lambda tensor: tensor[two]),
         matches=matches,
         correspondences=correspondences,
-        keypoint_policy=_by_pair(distribution),
-        match_policy=map_tensors(candidates, torch.Tensor.detach),
-        deployed=_by_pair(_deployed(features, distribution, options.keypoints)),
+        features=features,
+        distribution=distribution,
+        descriptors=descriptors,
+        match_policy=candidates,
     )
 
 
@@ -328,7 +334,7 @@ def detect(
 
 
 @dataclass(frozen=True)
-class _GroupedFeatures:
+class GroupedFeatures:
     """Dense features of a list of images, kept by size as the network saw them; heat maps padded to one size."""
 
     groups: list[tuple[list[int], DenseFeatures]]
@@ -354,7 +360,7 @@ class _GroupedFeatures:
         return torch.stack(rows)
 
 
-def _extract(network: FeatureNetwork, images: Sequence[Float[Tensor, "3 _ _"]]) -> _GroupedFeatures:
+def extract_features(network: FeatureNetwork, images: Sequence[Float[Tensor, "3 _ _"]]) -> GroupedFeatures:
     """Features of each image, computed in groups of equal size. NaN is replaced before the network and flagged."""
     sizes = [(image.shape[-2], image.shape[-1]) for image in images]
     height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
@@ -370,7 +376,7 @@ def _extract(network: FeatureNetwork, images: Sequence[Float[Tensor, "3 _ _"]]) 
         for member, heat in zip(members, without_blank(dense.log_heat, batch), strict=True):
             log_heat[member] = torch.nn.functional.pad(heat, (0, width - size[1], 0, height - size[0]))
     valid = torch.stack([mask.all() for mask in finite])
-    return _GroupedFeatures(groups=groups, log_heat=torch.stack(log_heat), sizes=sizes, valid=valid)
+    return GroupedFeatures(groups=groups, log_heat=torch.stack(log_heat), sizes=sizes, valid=valid)
 
 
 def without_blank(log_heat: Float[Tensor, "b h w"], images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
@@ -381,25 +387,6 @@ def without_blank(log_heat: Float[Tensor, "b h w"], images: Float[Tensor, "b 3 h
     values = images.flatten(2)
     contrast = (values.amax(dim=2) - values.amin(dim=2)).amax(dim=1)
     return torch.where((contrast > 1.5 / 255)[:, None, None], log_heat, float("-inf"))
-
-
-@torch.no_grad()
-def _deployed(
-    features: _GroupedFeatures, distribution: KeypointDistribution, options: KeypointOptions
-) -> KeypointDistribution:
-    """The local maxima that ``detect`` takes by default, as many as the policy draws; (b, K)."""
-    usual = KeypointOptions()
-    if (options.nms_radius, options.border) != (usual.nms_radius, usual.border):
-        options = replace(options, nms_radius=usual.nms_radius, border=usual.border)
-        options = replace(options, max_candidates=max(options.num_keypoints, options.max_candidates))
-        distribution = keypoint_distribution(features.log_heat, features.sizes, options)
-    xy_px, log_p, valid = top_keypoints(distribution, options.num_keypoints)
-    return KeypointDistribution(log_p=log_p, valid=valid, xy_px=xy_px)
-
-
-def _by_pair(distribution: KeypointDistribution) -> KeypointDistribution:
-    """(2 B, C), all images 1 before all images 2, as (B, 2, C), detached."""
-    return map_tensors(distribution, lambda tensor: tensor.detach().unflatten(0, (2, -1)).transpose(0, 1))
 
 
 def _truth(pairs: Sequence[PosedPair], images_valid: Bool[Tensor, "B"], dtype: torch.dtype) -> TwoViewGeometry:
