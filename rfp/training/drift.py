@@ -44,8 +44,8 @@ class Drift:
         kept = are_among(self.xy_px, xy_px, valid)
         number = self.valid.sum().clamp_min(1)
         figures = {
-            "kl_start": kl.mean(),
-            "drift_start": torch.where(self.valid, moved[:, 0], 0.0).sum() / number,
+            "kl_start": kl.mean().clamp_min(0.0),  # of itself: rounding alone
+            "drift_start": (torch.where(self.valid, moved[:, 0], 0.0).sum() / number).clamp_min(0.0),
             "kept_keypoints": (kept & self.valid).sum() / number,
         }
         return dict(zip(figures, torch.stack(list(figures.values())).tolist(), strict=True))
