@@ -122,9 +122,9 @@ def _print(command: Diagnose, found: Diagnosis, drift: dict[str, float], sentenc
 
 
 def _ratio(noise: NoiseToSignal) -> str:
-    if not math.isfinite(float(noise.ratio)):
-        return "no signal found"
-    return f"{float(noise.ratio):.3g} ± {float(noise.error):.2g}"
+    if noise.resolved:
+        return f"{float(noise.ratio):.3g} ± {float(noise.error):.2g}"
+    return f"more than {float(noise.at_least):.2g}" if float(noise.noise) > 0 else "no gradient"
 
 
 def _figures(
@@ -134,7 +134,7 @@ def _figures(
         return float(value) if math.isfinite(float(value)) else None
 
     def as_json(noise: NoiseToSignal) -> dict[str, float | None]:
-        return {name: finite(value) for name, value in vars(noise).items()}
+        return {**{name: finite(value) for name, value in vars(noise).items()}, "at_least": finite(noise.at_least)}
 
     return {
         "network": command.network,
@@ -170,8 +170,11 @@ def _picture(network: nn.Module, pairs: Sequence[PosedPair], found: Diagnosis, o
         for number, pair in enumerate(pairs)
     ]
     noises = [
-        DrawnNoise(f"{each.term}, {each.part}", float(each.fixed_pairs.ratio), float(each.fixed_pairs.error))
+        DrawnNoise(f"{each.term}, {each.part}", float(noise.ratio), float(noise.error))
+        if (noise := each.fixed_pairs).resolved
+        else DrawnNoise(f"{each.term}, {each.part}", float(noise.at_least), None)
         for each in found.signals
+        if float(each.fixed_pairs.noise) > 0
     ]
     return draw_diagnosis(_policies(network, pairs[shown], options), drawn_pairs, noises, title=title)
 

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from rfp.reinforce.gradient_noise import NoiseToSignal
 from rfp.training.diagnosis import Diagnosis
 
-RESOLVED = 2.0
-"""Standard errors that a signal must lie above 0 to be believed."""
-
 
 @dataclass(frozen=True)
 class Sign:
@@ -40,26 +37,24 @@ SIGNS = (
 def steps_in_words(noise: NoiseToSignal, pairs_per_step: int) -> str:
     """How many steps on that many new pairs have to be averaged, or how many are too few."""
     pairs = f"{pairs_per_step} pair" + ("s" if pairs_per_step != 1 else "")
-    signal, error = float(noise.signal), float(noise.signal_error)
-    if signal > RESOLVED * error:
+    if noise.resolved:
         steps = max(1, round(float(noise.ratio) / pairs_per_step))
-        found = f"about {steps} step{'s' if steps != 1 else ''} of {pairs} must be averaged before the mean"
-        return f"{found} points more along the gradient than beside it"
-    largest = max(0.0, signal) + RESOLVED * error
-    if largest <= 0.0 or float(noise.noise) <= 0.0:
-        return "the gradient is zero on these pairs: there is nothing to learn from their draws"
-    steps = max(1, math.floor(float(noise.noise) / largest / pairs_per_step))
+        found = f"at this signal about {steps} step{'s' if steps != 1 else ''} of {pairs} must be averaged before the"
+        return f"{found} mean points more along the gradient than beside it"
+    if float(noise.at_least) <= 0.0:
+        return "the gradient of every draw is zero: there is nothing to learn from these pairs"
+    steps = max(1, math.floor(float(noise.at_least) / pairs_per_step))
     return (
-        f"no signal could be told from the noise: more than about {steps} steps of {pairs} must be averaged; more "
-        "pairs or draws would say how many"
+        "the signal cannot be told from zero: more than about "
+        f"{steps} step{'s' if steps != 1 else ''} of {pairs} must be averaged; more pairs or draws would say how many"
     )
 
 
 def verdict(diagnosis: Diagnosis, pairs_per_step: int) -> list[str]:
     """Sentences: the signal of what is trained, the noisier of its terms, and every sign that something is wrong."""
-    sentences = [f"at this signal {steps_in_words(diagnosis.of('both').new_pairs, pairs_per_step)}"]
+    sentences = [steps_in_words(diagnosis.of("both").new_pairs, pairs_per_step)]
     keypoints, matches = (diagnosis.of(term).fixed_pairs for term in ("key points", "matches"))
-    if all(float(each.signal) > RESOLVED * float(each.signal_error) for each in (keypoints, matches)):
+    if keypoints.resolved and matches.resolved:
         ratio = float(keypoints.ratio) / float(matches.ratio)
         noisier, other = ("key points", "matches") if ratio > 1 else ("matches", "key points")
         sentences.append(

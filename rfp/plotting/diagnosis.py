@@ -48,8 +48,8 @@ class DrawnNoise:
 
     label: str
     ratio: float
-    """inf where no signal was found."""
-    error: float
+    error: float | None
+    """None where no signal was found: the ratio is the least that it can be."""
 
 
 def draw_diagnosis(
@@ -124,25 +124,22 @@ def _draw_entropies(axes: Axes, pairs: Sequence[DrawnPair]) -> None:
 
 
 def _draw_noise(axes: Axes, noises: Sequence[DrawnNoise]) -> None:
-    """A point with its error for each part; an arrow to the right where no signal was found."""
-    finite = [noise.ratio for noise in noises if np.isfinite(noise.ratio) and noise.ratio > 0]
-    right = 10 * max(finite, default=1.0)
+    """A point with its error for each part; from the least that it can be to the right where no signal was found."""
     for row, noise in enumerate(noises):
-        if not np.isfinite(noise.ratio) or noise.ratio <= 0:
-            axes.text(right, row, "no signal found →", fontsize=7, ha="right", va="center", color="#d1495b")
-            continue
-        error = noise.error if np.isfinite(noise.error) else 0.0
-        bars = [[min(error, 0.9 * noise.ratio)], [error]]
-        axes.errorbar(noise.ratio, row, xerr=bars, fmt="o", color=RUN_COLOURS[0], markersize=4, linewidth=1, capsize=2)
+        if noise.error is None:
+            axes.plot(noise.ratio, row, ">", color="#d1495b", markersize=5, markerfacecolor="none")
+        else:
+            bars = [[min(noise.error, 0.9 * noise.ratio)], [noise.error]]
+            place = {"fmt": "o", "color": RUN_COLOURS[0], "markersize": 4, "linewidth": 1, "capsize": 2}
+            axes.errorbar(noise.ratio, row, xerr=bars, **place)
     axes.set_xscale("log")
-    axes.set_xlim(0.5 * min(finite, default=1.0), right)
     axes.set_ylim(len(noises) - 0.5, -0.5)
     axes.set_yticks(range(len(noises)), [noise.label for noise in noises], fontsize=7)
-    axes.set_title("noise to signal of a step on these pairs", fontsize=9, loc="left")
+    axes.set_title("noise to signal, a step on these pairs (>: at least)", fontsize=9, loc="left")
     axes.grid(alpha=0.3, linewidth=0.5, axis="x")
     _plain(axes)
 
 
 def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=7, length=2.5)
+    axes.tick_params(which="both", labelsize=7, length=2.5)

@@ -75,12 +75,12 @@ PANELS = (
     Panel(
         "nothing to learn from (%)",
         (Series("failed", "failed draws", 100.0), Series("agreeing", "pairs whose draws agree", 100.0)),
-        limits=(0, None),
+        limits=(0.0, None),
     ),
     Panel(
         "spread of the reward",
         (Series("spread_keypoints", "key points"), Series("spread_matches", "matches")),
-        limits=(0, None),
+        limits=(0.0, None),
     ),
     Panel(
         "entropy (share of log n)",
@@ -105,8 +105,8 @@ PANELS = (
         ),
         scale="log",
     ),
-    Panel("KL to the start (nats)", (Series("kl_start"),), limits=(0, None), validations=True),
-    Panel("drift of descriptors (1 - cos)", (Series("drift_start"),), limits=(0, None), validations=True),
+    Panel("KL to the start (nats)", (Series("kl_start"),), limits=(0.0, None), validations=True),
+    Panel("drift of descriptors (1 - cos)", (Series("drift_start"),), limits=(0.0, None), validations=True),
     Panel("deployed key points kept (%)", (Series("kept_keypoints", "", 100.0),), validations=True),
 )
 
@@ -225,7 +225,7 @@ def _draw_histogram(axes: Axes, run: LoggedRun, *, title: str) -> None:
     bar.ax.set_xticklabels(["0", "10", "50", "100 %"], fontsize=6)
     bar.ax.tick_params(length=1.5, pad=1, top=True, labeltop=True, bottom=False, labelbottom=False)
     bar.outline.set_linewidth(0.4)  # type: ignore[operator]
-    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_title(title, fontsize=9, loc="left", y=1.0)  # beside the scale: by itself it would go above it
     _plain(axes)
 
 

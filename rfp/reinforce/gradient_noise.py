@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+RESOLVED = 2.0
+"""Standard errors that a signal must lie above 0 to be believed."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,18 @@ class NoiseToSignal:
     signal: Float[Tensor, ""]
     """‖E g‖². Unbiased, so it can be below 0."""
     signal_error: Float[Tensor, ""]
-    """Its standard error, by the jackknife. Trust no ratio whose signal is not a few of these above 0."""
+    """Its standard error, by the jackknife."""
+
+    @property
+    def resolved(self) -> Bool[Tensor, ""]:
+        """Whether the signal lies two of its errors above 0; else the ratio means nothing, but its lower bound does."""
+        return (self.signal > RESOLVED * self.signal_error) & self.error.isfinite()
+
+    @property
+    def at_least(self) -> Float[Tensor, ""]:
+        """The ratio if the signal were two errors larger than found; 0 where there is neither noise nor signal."""
+        largest = self.signal.clamp_min(0.0) + RESOLVED * self.signal_error
+        return torch.where(largest > 0, self.noise / torch.where(largest > 0, largest, 1.0), 0.0)
 
 
 def noise_to_signal(

@@ -52,8 +52,7 @@ def test_an_old_run_beside_a_new_one_is_drawn_where_it_has_figures():
     assert all(axes.get_xlim() == (0, 40) for axes in figure.axes if axes.get_title(loc="left"))
 
 
-@pytest.mark.parametrize("count", [1, 2, 40])
-@pytest.mark.parametrize("suffix", ["png", "pdf"])
+@pytest.mark.parametrize(("count", "suffix"), [(1, "png"), (40, "pdf")])
 def test_a_run_of_any_length_is_a_picture(tmp_path, count, suffix):
     run = LoggedRun("run", METRICS[:count], VALIDATIONS[: min(count, 3)])
     path = tmp_path / f"training.{suffix}"
