@@ -124,7 +124,7 @@ def _print(command: Diagnose, found: Diagnosis, drift: dict[str, float], sentenc
 def _ratio(noise: NoiseToSignal) -> str:
     if noise.resolved:
         return f"{float(noise.ratio):.3g} ± {float(noise.error):.2g}"
-    return f"more than {float(noise.at_least):.2g}" if float(noise.noise) > 0 else "no gradient"
+    return f"more than {float(noise.at_least):.3g}" if float(noise.noise) > 0 else "no gradient"
 
 
 def _figures(

@@ -16,6 +16,7 @@ from rfp.plotting.side_by_side import grey_pixels
 
 DRAWN, DEPLOYED = "#39d0ff", "#ffd166"
 BINS = 24
+LONGEST_NAME = 28
 FLOOR = -14.0
 """Of the map of log P: what is rarer is as dark."""
 
@@ -98,13 +99,19 @@ def _draw_rewards(axes: Axes, pairs: Sequence[DrawnPair]) -> None:
     rows = np.arange(len(pairs) + 1) - 0.5
     shown = axes.pcolormesh(edges, rows, shares, cmap="Blues", norm=PowerNorm(0.5, 0.0, 1.0), rasterized=True)
     axes.plot([float(reward.mean()) for reward in rewards], range(len(pairs)), "|", color="#d1495b", markersize=9)
-    axes.set_yticks(range(len(pairs)), [pair.name for pair in pairs], fontsize=7)
+    axes.set_yticks(range(len(pairs)), [_short(pair.name) for pair in pairs], fontsize=7)
     axes.invert_yaxis()
     axes.set_title("rewards of the draws of each pair, mean red", fontsize=9, loc="left")
     bar = axes.figure.colorbar(shown, ax=axes, ticks=[0, 0.1, 0.5, 1], pad=0.02, aspect=16)
     bar.ax.set_yticklabels(["0", "10 %", "50 %", "100 %"], fontsize=7)
     bar.outline.set_linewidth(0.4)  # type: ignore[operator]
     _plain(axes)
+
+
+def _short(name: str) -> str:
+    """The end of a path, without what rendered pairs say about their options."""
+    name = name.split(" (")[0]
+    return name if len(name) <= LONGEST_NAME else "…" + name[1 - LONGEST_NAME :]
 
 
 def _draw_entropies(axes: Axes, pairs: Sequence[DrawnPair]) -> None:
@@ -135,7 +142,7 @@ def _draw_noise(axes: Axes, noises: Sequence[DrawnNoise]) -> None:
     axes.set_xscale("log")
     axes.set_ylim(len(noises) - 0.5, -0.5)
     axes.set_yticks(range(len(noises)), [noise.label for noise in noises], fontsize=7)
-    axes.set_title("noise to signal, a step on these pairs (>: at least)", fontsize=9, loc="left")
+    axes.set_title("noise to signal (▷ at least)", fontsize=9, loc="left")
     axes.grid(alpha=0.3, linewidth=0.5, axis="x")
     _plain(axes)
 

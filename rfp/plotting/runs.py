@@ -215,10 +215,11 @@ def _draw_histogram(axes: Axes, run: LoggedRun, *, title: str) -> None:
     steps, shares = histogram_over_time(run.metrics)
     bottom = HISTOGRAM_LOW - HISTOGRAM_WIDTH + HISTOGRAM_WIDTH * np.arange(NUM_BINS + 1)
     shown = axes.pcolormesh(steps, bottom, shares.T, cmap="Blues", norm=PowerNorm(0.5, 0.0, 1.0), rasterized=True)
-    filled = np.flatnonzero(shares.max(axis=0))
-    axes.set_ylim(bottom[filled[0]], bottom[filled[-1] + 1])
-    ticks = [tick for tick in np.arange(HISTOGRAM_LOW, HISTOGRAM_HIGH + 0.1, 0.5) if tick <= bottom[filled[-1] + 1]]
-    axes.set_yticks([tick for tick in ticks if tick >= bottom[filled[0]]])
+    filled = np.flatnonzero(np.nan_to_num(shares).max(axis=0))
+    if len(filled):  # not where the input of every pair was invalid
+        low, high = float(bottom[filled[0]]), float(bottom[filled[-1] + 1])
+        axes.set_ylim(low, high)
+        axes.set_yticks([tick for tick in np.arange(HISTOGRAM_LOW, HISTOGRAM_HIGH + 0.1, 0.5) if low <= tick <= high])
     # In the title's line: beside the panel it would make its column wider than the others.
     scale = axes.inset_axes((0.66, 1.05, 0.32, 0.045))
     bar = axes.figure.colorbar(shown, cax=scale, ticks=[0, 0.1, 0.5, 1], orientation="horizontal")

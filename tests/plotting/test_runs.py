@@ -61,6 +61,11 @@ def test_a_run_of_any_length_is_a_picture(tmp_path, count, suffix):
     assert suffix == "pdf" or read_image(path).std() > 0
 
 
+def test_steps_in_which_no_pair_was_valid_are_drawn_all_the_same():
+    empty = dict.fromkeys(BINS, 0.0)
+    assert "rewards over time" in titles(draw_runs([LoggedRun("run", [{"step": 3, "reward": 0.0, **empty}])]))
+
+
 def test_a_figure_that_some_rows_lack_has_the_steps_of_the_others():
     steps, values = column([{"step": 1}, {"step": 2, "x": 3.0}, {"step": 3, "x": None}], "x")
     assert list(steps) == [2.0]
