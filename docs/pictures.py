@@ -1,6 +1,7 @@
 """Makes the pictures of the pages when the site is built: from code and the shipped weights, no data, no download."""
 
 from io import BytesIO
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -13,7 +14,8 @@ import rfp
 from rfp.data import HomographyOptions, HomographyPairs, RenderedBatch, RenderedPairs, draw_homography_pairs
 from rfp.data.synthetic.textures import FAMILIES, HELD_OUT_FAMILIES, draw_textures
 from rfp.geometry.camera import normalize_points
-from rfp.plotting import DrawnMatches, draw_matches
+from rfp.plotting import DrawnMatches, draw_matches, draw_runs
+from rfp.training.logged_run import read_run
 
 NUM_KEYPOINTS = 300
 NUM_RENDERED_PAIRS = 6
@@ -29,6 +31,7 @@ def on_files(files, *, config, **kwargs):
 def pictures() -> dict[str, bytes]:
     """Every picture that is made, as a PNG file."""
     made = {name: to_png(figure) for name, figure in tiny_pictures().items()}
+    made["training_runs"] = to_png(training_runs_picture())
     made["rendered_pairs"] = to_png(rendered_pairs_picture())
     made["texture_families"] = to_png(texture_families_picture())
     return made
@@ -81,6 +84,12 @@ def heat_picture(network, image: torch.Tensor) -> Figure:
     for axes in (left, right):
         axes.set_axis_off()
     return figure
+
+
+def training_runs_picture() -> Figure:
+    """Two short runs over each other, from the lines that they logged."""
+    folders = sorted((Path(__file__).parent / "results" / "short_runs").iterdir())
+    return draw_runs([read_run(folder, name=folder.name.replace("_", " ")) for folder in folders])
 
 
 def rendered_pairs_picture() -> Figure:

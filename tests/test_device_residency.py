@@ -18,6 +18,7 @@ from rfp.rewards import EpipolarReward, InlierReward, PoseErrorReward, Threshold
 from rfp.robust.options import RansacOptions
 from rfp.rollout import RolloutOptions, default_estimator, draw_noise, rollout_on_noise
 from rfp.training.options import TrainerOptions
+from rfp.training.parts import gradient_norms, network_parts
 from rfp.training.trainer import Trainer, clip_gradients, reinforce
 from tests.sync_deny_list import HostVisitError, no_host_visits
 
@@ -59,11 +60,13 @@ def training_step(network, options: RolloutOptions, device="meta", reward=EVERY_
     pairs_of_step = made if callable(made) else lambda: made
     noise = make_noise(pairs_of_step(), options, estimator, device)
     parameters = list(network.parameters())
+    parts = network_parts(network, pairs_of_step()[0].image1)
     optimizer = torch.optim.Adam(parameters, lr=1e-4)
 
     def step():
         rolled = rollout_on_noise(network, pairs_of_step(), noise, options=options, estimator=estimator, reward=reward)
         metrics = reinforce(rolled, trainer_options)
+        metrics |= gradient_norms(network.named_parameters(), parts)
         clip_gradients(parameters, 1.0)
         optimizer.step()
         return metrics

@@ -46,18 +46,22 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
     from rfp.cli import (
         compare,
         data,
+        diagnose,
         evaluate,
         evaluate_homographies,
         export,
         inspect,
         localize,
         match,
+        plot,
         reconstruct,
         train,
     )
 
     commands: dict[type, tuple[str, Callable[[Any], Any]]] = {
         train.Train: ("train", train.train),
+        plot.Plot: ("plot", plot.run),
+        diagnose.Diagnose: ("diagnose", diagnose.run),
         evaluate.Evaluate: ("evaluate", evaluate.run),
         compare.Compare: ("compare", compare.run),
         evaluate_homographies.EvaluateHomographies: ("evaluate-homographies", evaluate_homographies.run),

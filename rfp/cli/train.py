@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from rfp.cli.device import choose_device, peak_memory_mib
 from rfp.cli.output import check_can_write, write_figures
+from rfp.cli.plot import PAGE_NAME
 from rfp.data.pairs import PairSequence
 from rfp.data.photographs import load_photographs
 from rfp.data.sets import OpenedPairs, needs_image_folder, open_posed_pairs
@@ -26,13 +27,14 @@ from rfp.evaluation.matching import epipolar_error_px, match_images
 from rfp.evaluation.report import EvaluationReport, format_table
 from rfp.models.pretrained import load_network
 from rfp.models.state import device_of
-from rfp.plotting.curves import reward_curve
 from rfp.plotting.figures import save_figure
 from rfp.plotting.matches import DrawnMatches, draw_matches_of_networks
+from rfp.plotting.runs import draw_runs
 from rfp.records import InputError, PosedPair
 from rfp.rollout import RolloutOptions
 from rfp.stages import StageClock, stage_clock
 from rfp.training.checkpoint import check_no_run, first_difference, prepare_run_folder, write_json
+from rfp.training.logged_run import read_run
 from rfp.training.options import TrainerOptions, options_from_json
 from rfp.training.trainer import FREE_TO_CHANGE, Trainer, TrainingSummary, judged, trainable_parameters
 
@@ -159,7 +161,7 @@ def train(command: Train) -> dict[str, Any]:
         figures["profile"] = _profile(clock, seconds)
     write_json(folder / "summary.json", figures)
     write_figures(command.json, figures)
-    reward_curve(summary.metrics, path=folder / "reward.png", validations=summary.validations)
+    save_figure(draw_runs([read_run(folder)]), folder / PAGE_NAME)
     _draw_matches({"before": start, "after": network}, sets.shown(), options, folder)
     _print_outcome(summary, before, after, folder)
     if clock is not None:

@@ -1,18 +1,24 @@
 """Pictures of matches and of training runs; matplotlib is imported here only."""
 
-from rfp.plotting.curves import draw_training, reward_curve
+from rfp.plotting.diagnosis import DrawnNoise, DrawnPair, DrawnPolicy, draw_diagnosis
 from rfp.plotting.epipolar_lines import DrawnEpipolarLines, draw_epipolar_lines
 from rfp.plotting.errors import ErrorCurve, draw_error_curves, draw_paired_errors
 from rfp.plotting.figures import save_figure
 from rfp.plotting.heat import DrawnHeat, draw_heat
 from rfp.plotting.keypoints import draw_keypoints_of_networks
 from rfp.plotting.matches import DrawnMatches, draw_matches, draw_matches_of_networks
+from rfp.plotting.runs import LoggedRun, draw_runs
 
 __all__ = [
     "DrawnEpipolarLines",
     "DrawnHeat",
     "DrawnMatches",
+    "DrawnNoise",
+    "DrawnPair",
+    "DrawnPolicy",
     "ErrorCurve",
+    "LoggedRun",
+    "draw_diagnosis",
     "draw_epipolar_lines",
     "draw_error_curves",
     "draw_heat",
@@ -20,7 +26,6 @@ __all__ = [
     "draw_matches",
     "draw_matches_of_networks",
     "draw_paired_errors",
-    "draw_training",
-    "reward_curve",
+    "draw_runs",
     "save_figure",
 ]

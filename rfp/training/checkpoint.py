@@ -32,6 +32,8 @@ class TrainingState:
     seconds: float
     run: dict[str, Any]
     """What must not change between the parts of a run: options but for the number of steps, data, reward."""
+    start: dict[str, Tensor]
+    """The weights that the run began with: drift is measured from them."""
 
 
 def check_no_run(folder: Path) -> None:

@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+METRICS_NAME, VALIDATIONS_NAME = "metrics.jsonl", "validations.jsonl"
+"""In a run folder: a line for each step, and one for each validation."""
+
 
 class MetricsLog:
     """Rows of metrics, kept in memory and, where a path is given, appended to a file."""

@@ -21,15 +21,17 @@ from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
 from rfp.models.state import device_of, in_eval_mode
 from rfp.records import InputError, PosedPair
-from rfp.reinforce.diagnostics import draw_statistics
 from rfp.reinforce.surrogate import surrogate_loss
 from rfp.rewards import REWARDS
 from rfp.rollout import FeatureNetwork, Reward, Rollout, TaskEstimator, default_estimator, rollout
 from rfp.stages import stage
 from rfp.training.checkpoint import TrainingState, load_checkpoint, prepare_run_folder, save_checkpoint, write_json
+from rfp.training.drift import Drift
 from rfp.training.interruption import Interruption, deferred_interruption
-from rfp.training.metrics_log import MetricsLog
+from rfp.training.metrics_log import METRICS_NAME, VALIDATIONS_NAME, MetricsLog
 from rfp.training.options import JudgeOptions, TrainerOptions
+from rfp.training.parts import Part, gradient_norms, network_parts
+from rfp.training.rollout_metrics import rollout_metrics
 
 FREE_TO_CHANGE = ("steps", "workers", "strict")
 """Options that a resumed run need not share with its beginning."""
@@ -83,6 +85,7 @@ class Trainer:
         self.reward = REWARDS[self.options.reward] if reward is None else reward
         self.device = device_of(network)
         self.parameters = trainable_parameters(network, self.options.frozen)
+        self.parts: dict[str, Part] = {}
 
     def fit(
         self,
@@ -149,11 +152,13 @@ class Trainer:
                 reward=self.reward,
             )
             rows.append(reinforce(rolled, self.options, scale=1.0 / len(batches)))
+        self.parts = self.parts or network_parts(self.network, batches[0][0].image1)
+        parts = gradient_norms(self.network.named_parameters(), self.parts)
         with stage("optimiser"):
             norm, usable = clip_gradients(self.parameters, self.options.clip_norm)
             step_where(usable, optimizer)
         means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
-        return {**means, "gradient_norm": norm, "skipped": (~usable).to(norm.dtype)}
+        return {**means, "gradient_norm": norm, **parts, "skipped": (~usable).to(norm.dtype)}
 
 
 def judged(
@@ -183,10 +188,7 @@ def reinforce(rolled: Rollout, options: TrainerOptions, *, scale: float = 1.0) -
     )
     with stage("backward"):
         (loss * scale).backward()
-    return {
-        **draw_statistics(rolled.reward, rolled.failed, rolled.valid),
-        "candidates": rolled.matches.num_candidates.to(rolled.reward.dtype).mean(),
-    }
+    return rollout_metrics(rolled, options.rollout.keypoints)
 
 
 def clip_gradients(
@@ -272,14 +274,19 @@ class _RunState:
         self.best, self.best_step, self.best_score = _copy_of_weights(self.network), 0, float("-inf")
         self.average = _copy_of_weights(self.network) if self.options.averaging else None
         self.validations: list[dict[str, Any]] = []
+        self.start = _copy_of_weights(self.network)
         self.skipped, self.seconds = 0, 0.0
         self.identity = _identity(trainer, pairs, validation)
         if resume and folder is not None:
             self._restore(load_checkpoint(folder, run=self.identity, network=self.network))
             if self.step > self.options.steps:
                 raise InputError(f"{folder}: {self.step} steps are done already; give --steps of at least that many")
-        path = None if folder is None else folder / "metrics.jsonl"
-        self.log = MetricsLog(path, keep_up_to_step=self.step if resume else None)
+        path = None if folder is None else folder / METRICS_NAME
+        kept = self.step if resume else None
+        self.log = MetricsLog(path, keep_up_to_step=kept)
+        path = None if folder is None or validation is None else folder / VALIDATIONS_NAME
+        self.validation_log = MetricsLog(path, keep_up_to_step=kept)
+        self.drift = None if validation is None else self._drift_from_start(validation)
         self.pending: list[tuple[int, int, dict[str, Tensor]]] = []
         self.loader = None if isinstance(pairs, PairStream) else self._loader(on_warning)
 
@@ -409,7 +416,11 @@ class _RunState:
         with stage("validation"), self._averaged_weights():
             report = judged(self.network, self.validation, self.options.judge)
             score = report.auc[self.options.judge.select_on]
-            self.validations.append({"step": self.step, "auc": dict(report.auc)})
+            assert self.drift is not None
+            drift = self.drift(self.network)  # type: ignore[arg-type]
+            self.validations.append({"step": self.step, "auc": dict(report.auc), **drift})
+            auc = {f"auc_{threshold}": value for threshold, value in report.auc.items()}
+            self.validation_log.append({"step": self.step, **auc, **drift})
             if score > self.best_score:
                 self.best_score, self.best_step = score, self.step
                 self.best = _copy_of_weights(self.network)
@@ -417,6 +428,15 @@ class _RunState:
                     save_weights(self.network, self.folder / WEIGHTS_FILE, {"step": str(self.step)})
         if self.on_validation is not None:
             self.on_validation(self.step, report)
+
+    def _drift_from_start(self, validation: Sequence[PosedPair]) -> Drift:
+        """Measures how far the network moves from what it was before the first step, resumed or not."""
+        own = _copy_of_weights(self.network)
+        self.network.load_state_dict(self.start)
+        with in_eval_mode(self.network):
+            drift = Drift(self.network, validation, self.options.rollout.keypoints)  # type: ignore[arg-type]
+        self.network.load_state_dict(own)
+        return drift
 
     def _state(self) -> TrainingState:
         return TrainingState(
@@ -432,6 +452,7 @@ class _RunState:
             skipped_steps=self.skipped,
             seconds=self.seconds,
             run=self.identity,
+            start=self.start,
         )
 
     def _restore(self, state: TrainingState) -> None:
@@ -442,7 +463,7 @@ class _RunState:
         self.generator.set_state(state.generator)
         self.step, self.seconds, self.skipped = state.step, state.seconds, state.skipped_steps
         self.best, self.best_step, self.best_score = state.best, state.best_step, state.best_score
-        self.validations = state.validations
+        self.validations, self.start = state.validations, state.start
 
 
 def _identity(

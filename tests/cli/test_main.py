@@ -6,8 +6,18 @@ import pytest
 
 from rfp.cli import main
 
-JUDGES = ("train", "evaluate", "compare", "evaluate-homographies", "localize", "reconstruct", "match", "inspect")
-MAKERS = ("data", "export")
+JUDGES = (
+    "train",
+    "evaluate",
+    "compare",
+    "evaluate-homographies",
+    "localize",
+    "reconstruct",
+    "match",
+    "inspect",
+    "diagnose",
+)
+MAKERS = ("data", "export", "plot")
 COMMANDS = (*JUDGES, *MAKERS)
 
 

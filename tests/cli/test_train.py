@@ -31,8 +31,15 @@ def test_a_run_leaves_its_folder_and_prints_the_table(session_pairs_folder, tmp_
     assert "after" in printed
     names = {path.name for path in output.iterdir()}
     assert names == {
-        *("options.json", "metrics.jsonl", "weights.safetensors", "last.safetensors", "checkpoint.pt"),
-        *("summary.json", "reward.png", "matches_before_after.png"),
+        *(
+            "options.json",
+            "metrics.jsonl",
+            "validations.jsonl",
+            "weights.safetensors",
+            "last.safetensors",
+            "checkpoint.pt",
+        ),
+        *("summary.json", "training.png", "matches_before_after.png"),
     }
     figures = json.loads((output / "summary.json").read_text())
     assert figures == json.loads((tmp_path / "figures.json").read_text())
