@@ -32,13 +32,13 @@ def draw_training(metrics: Sequence[Mapping[str, Any]], validations: Sequence[Ma
     figure = Figure(figsize=(6.4, 0.5 + sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     steps = np.array([row["step"] for row in metrics], dtype=float)
-    _draw_series(axes[0], steps, np.array([row["reward"] for row in metrics], dtype=float), REWARD)
+    draw_series(axes[0], steps, np.array([row["reward"] for row in metrics], dtype=float), REWARD)
     axes[0].set_ylabel("mean reward")
-    _draw_series(axes[1], steps, 100 * np.array([row["failed"] for row in metrics], dtype=float), FAILED)
+    draw_series(axes[1], steps, 100 * np.array([row["failed"] for row in metrics], dtype=float), FAILED)
     axes[1].set_ylabel("failed (%)")
     axes[1].set_ylim(bottom=0)
     if validations:
-        _draw_validation(axes[2], validations)
+        draw_validation(axes[2], validations)
     axes[-1].set_xlabel("step")
     figure.align_ylabels()
     for each in axes:
@@ -47,13 +47,14 @@ def draw_training(metrics: Sequence[Mapping[str, Any]], validations: Sequence[Ma
     return figure
 
 
-def _draw_series(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str) -> None:
+def draw_series(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str) -> None:
     """The values, pale, under their running mean."""
     axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.3)
     axes.plot(steps, running_mean(values), color=colour, linewidth=1.6)
 
 
-def _draw_validation(axes: Axes, validations: Sequence[Mapping[str, Any]]) -> None:
+def draw_validation(axes: Axes, validations: Sequence[Mapping[str, Any]]) -> None:
+    """AUC at each threshold, with the start's as a dotted line."""
     steps = [row["step"] for row in validations]
     beside = axes.get_yaxis_transform()  # x in axes' widths, y in data
     for colour, threshold in zip(VALIDATION, validations[0]["auc"]):
