@@ -53,13 +53,14 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
         localize,
         match,
         pretrain,
+        pretraining_command,
         reconstruct,
         train,
     )
 
     commands: dict[type, tuple[str, Callable[[Any], Any]]] = {
         train.Train: ("train", train.train),
-        pretrain.Pretrain: ("pretrain", pretrain.pretrain),
+        pretraining_command.Pretrain: ("pretrain", pretrain.pretrain),
         evaluate.Evaluate: ("evaluate", evaluate.run),
         compare.Compare: ("compare", compare.run),
         evaluate_homographies.EvaluateHomographies: ("evaluate-homographies", evaluate_homographies.run),
@@ -73,7 +74,7 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
     chosen, resumed = arguments[0], _run_to_resume(arguments)
     start = None
     if resumed:
-        module = {"train": train, "pretrain": pretrain}[chosen]
+        module = {"train": train, "pretrain": pretraining_command}[chosen]
         start = tyro.conf.subcommand(chosen, default=module.defaults_to_resume(resumed))
     elif chosen == "train" and "--paper" in arguments:
         start = tyro.conf.subcommand("train", default=train.defaults_of_the_paper())

@@ -8,7 +8,7 @@ import pytest
 import rfp
 from rfp.cli import main
 from rfp.cli import pretrain as command_module
-from rfp.cli.pretrain import Pretrain, defaults_to_resume
+from rfp.cli.pretraining_command import Pretrain, defaults_to_resume
 from rfp.models import Tiny
 from rfp.records import InputError
 
@@ -61,6 +61,38 @@ def test_a_run_goes_on_with_nothing_but_its_folder_and_more_steps(session_pairs_
     assert "not the options of a run of rfp train" in capsys.readouterr().err
 
 
+PAIRS = ["--pairs-per-step", "2", "--points", "32", "--labels", "128", "--seconds", "inf", "--device", "cpu"]
+
+
+def test_rendered_scenes_teach_with_corners_for_labels(tmp_path):
+    scenes = ["--scenes.image-size", "64", "80", "--scenes.num-textures", "2"]
+    command = [
+        "pretrain",
+        "--network",
+        "tiny",
+        "--rendered",
+        *scenes,
+        "--teacher",
+        "corners",
+        "--output",
+        str(tmp_path),
+    ]
+    assert main([*command, *PAIRS, "--steps", "2"]) == 0
+    assert "RenderedPairs(80x64 px" in json.loads((tmp_path / "summary.json").read_text())["data"]
+    assert main(["pretrain", "--resume", str(tmp_path), "--steps", "3"]) == 0
+    assert main(["pretrain", "--resume", str(tmp_path), "--scenes.num-textures", "3"]) == 2
+
+
+def test_real_pairs_teach_with_the_matches_that_their_pose_confirms(session_pairs_folder, tmp_path, capsys):
+    data = ["--data", str(session_pairs_folder), "--image-size", "96", "--network", "tiny", "--teacher", "tiny"]
+    assert main(["pretrain", *data, *PAIRS, "--steps", "2", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "that the true pose confirms" in printed
+    figures = json.loads((tmp_path / "summary.json").read_text())
+    assert figures["last"]["matching_loss"] > 0
+    assert "PosedViews" in figures["data"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -72,6 +104,11 @@ def test_a_run_goes_on_with_nothing_but_its_folder_and_more_steps(session_pairs_
         (["--teacher", "nobody"], "--teacher corners"),
         (["--network", "nobody"], "expected a network's name"),
         (["--teacher", "corners", "--distillation-weight", 1], "corners have no descriptors"),
+        (["--rendered", "--data", "somewhere"], "expected one of them, got both"),
+        (["--rendered", "--crops", 3], "are for homographies"),
+        (["--data", "somewhere", "--teacher", "corners"], "a network as --teacher proposes"),
+        (["--scenes.num-textures", 2], "--scenes are for --rendered"),
+        (["--max-error-px", 0], "--max-error-px"),
         (["--resume", "nowhere"], "nowhere/options.json: not the options"),
         (["--labels", 10**5, "--teacher", "corners"], "the pixels of a source"),
     ],
