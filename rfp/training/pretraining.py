@@ -209,8 +209,8 @@ class _PretrainingRun:
             weight_decay=self.options.weight_decay,
             fused=device.type == "cuda",
         )
-        # Far from the seed itself, with which the sources may have been drawn.
-        self.generator = torch.Generator(device).manual_seed(stream_seed(self.options.seed, 0))
+        # Neither the seed itself, with which sources may have been drawn, nor that of a step's rendered pairs.
+        self.generator = torch.Generator(device).manual_seed(stream_seed(self.options.seed, -1))
         self.step, self.seconds = 0, 0.0
         self.best, self.best_step, self.best_score = _weights(self.average), 0, float("-inf")
         self.validations: list[dict[str, Any]] = []

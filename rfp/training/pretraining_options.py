@@ -18,8 +18,8 @@ class PretrainingOptions:
     steps: int = 20000
     """Optimiser steps at most."""
     seconds: float = 600.0
-    """Stop before the last step after this long; the schedule follows whichever ends first. With inf for all the steps
-    the result depends on the seed alone."""
+    """Stop before the last step after this long, validations included; the schedule follows whichever ends first. With
+    inf for all the steps the result depends on the seed alone."""
     pairs_per_step: int = 4
     """Pairs of views that each step learns from."""
     learning_rate: float | None = None

@@ -11,7 +11,7 @@ from torch import nn
 
 import rfp
 from rfp.data import HomographyOptions, PosedPairs, draw_homography_pairs
-from rfp.models import Tiny
+from rfp.models import Aliked, Disk, SuperPoint, Tiny
 from rfp.models.pretrained import load_weights
 from rfp.records import InputError
 from rfp.training import HomographyViews, Pretrainer, PretrainingOptions, label_sources, load_sources
@@ -300,3 +300,20 @@ def test_what_cannot_be_pretrained_is_refused_in_one_line(views, tmp_path):
         Pretrainer(TinyTestNetwork(), replace(OPTIONS, points=16)).fit(views, output=tmp_path, resume=True)
     with pytest.raises(InputError, match="began with data"):
         Pretrainer(TinyTestNetwork(), OPTIONS).fit(SameViews(views), output=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "make", [Aliked, lambda: SuperPoint(batch_norm=True), Disk], ids=["aliked", "superpoint", "disk"]
+)
+def test_other_networks_go_on_with_frozen_statistics(make, views):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = make()
+    before = weights(network)
+    statistics = [name for name in before if "running" in name]
+    row = Pretrainer(network, replace(OPTIONS, steps=1, pairs_per_step=1)).fit(views).metrics[-1]
+    after = network.state_dict()
+    assert 0 < row["loss"] < float("inf")
+    assert all(torch.equal(before[name], after[name]) for name in statistics)
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert len(moved) > 0.5 * len(list(network.parameters()))

@@ -72,8 +72,18 @@ def test_counterparts_return_to_where_they_came_from(batch):
     assert float((again - xy).norm(dim=-1)[both].median()) < 0.01
 
 
+def through_the_world(batch, view: int, xy):
+    """Where the other camera sees what this one sees at whole pixels: depth, world point, projection."""
+    x, y = xy.long().unbind(-1)
+    other, row = 1 - view, torch.arange(len(xy))[:, None]
+    rays = torch.cat([xy, torch.ones_like(xy[..., :1])], dim=-1) @ batch.K[:, view].inverse().mT
+    world = (rays * batch.depth[:, view][row, y, x][..., None]) @ batch.R_world[:, view] + batch.centre[:, None, view]
+    seen = (world - batch.centre[:, None, other]) @ batch.R_world[:, other].mT @ batch.K[:, other].mT
+    return seen[..., :2] / seen[..., 2:]
+
+
 def test_labels_agree_with_the_true_pose_and_come_from_either_view(batch):
-    xy = 6 + torch.rand(3, 2, 50, 2, generator=generator()) * torch.tensor([114.0, 82.0])
+    xy = (6 + torch.rand(3, 2, 50, 2, generator=generator()) * torch.tensor([114.0, 82.0])).round()
     valid = torch.ones(3, 2, 50, dtype=torch.bool)
     valid[:, :, 40:] = False
     labels = exact_labels(batch, xy, valid, max_error_px=2.0)
@@ -82,6 +92,9 @@ def test_labels_agree_with_the_true_pose_and_come_from_either_view(batch):
     assert torch.equal(labels.second.xy_px[:, 50:], xy[:, 1])
     assert not bool(labels.seen[:, 40:50].any() | labels.seen[:, 90:].any())
     assert bool(labels.seen[:, :40].any() & labels.seen[:, 50:90].any())
+    for view, half, there in ((0, slice(0, 50), labels.second), (1, slice(50, 100), labels.first)):
+        away = (there.xy_px[:, half] - through_the_world(batch, view, xy[:, view])).norm(dim=-1)
+        assert float(away[labels.seen[:, half]].max()) < 0.02
     for number, pair in enumerate(posed_pairs(batch)):
         seen = labels.seen[number]
         points = labels.first.xy_px[number][seen], labels.second.xy_px[number][seen]
