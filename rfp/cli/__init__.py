@@ -54,6 +54,8 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
         localize,
         match,
         plot,
+        pretrain,
+        pretraining_command,
         reconstruct,
         train,
     )
@@ -62,6 +64,7 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
         train.Train: ("train", train.train),
         plot.Plot: ("plot", plot.run),
         diagnose.Diagnose: ("diagnose", diagnose.run),
+        pretraining_command.Pretrain: ("pretrain", pretrain.pretrain),
         evaluate.Evaluate: ("evaluate", evaluate.run),
         compare.Compare: ("compare", compare.run),
         evaluate_homographies.EvaluateHomographies: ("evaluate-homographies", evaluate_homographies.run),
@@ -72,14 +75,15 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
         inspect.Inspect: ("inspect", inspect.run),
         export.Export: ("export", export.run),
     }
-    resumed = _run_to_resume(arguments)
+    chosen, resumed = arguments[0], _run_to_resume(arguments)
     start = None
     if resumed:
-        start = tyro.conf.subcommand("train", default=train.defaults_to_resume(resumed))
-    elif arguments[0] == "train" and "--paper" in arguments:
+        module = {"train": train, "pretrain": pretraining_command}[chosen]
+        start = tyro.conf.subcommand(chosen, default=module.defaults_to_resume(resumed))
+    elif chosen == "train" and "--paper" in arguments:
         start = tyro.conf.subcommand("train", default=train.defaults_of_the_paper())
     alternatives = tuple(
-        Annotated[options, start if start and name == "train" else tyro.conf.subcommand(name)]
+        Annotated[options, start if start and name == chosen else tyro.conf.subcommand(name)]
         for options, (name, _) in commands.items()
     )
     command = tyro.cli(
@@ -92,8 +96,8 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
 
 
 def _run_to_resume(arguments: list[str]) -> Path | None:
-    """RUN of ``rfp train … --resume RUN``: its options are the defaults of the others."""
-    if arguments[0] != "train":
+    """RUN of ``rfp train … --resume RUN``, or of ``pretrain``: its options are the defaults of the others."""
+    if arguments[0] not in ("train", "pretrain"):
         return None
     for flag, value in zip(arguments, [*arguments[1:], ""]):
         if flag == "--resume" and value:

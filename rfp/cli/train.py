@@ -204,13 +204,7 @@ def _sets(command: Train, device: torch.device) -> _Sets:
     if command.data:
         pairs, left_out = _readable_pairs(command.data, command)
         return _Sets(pairs, validation, reports, left_out)
-    photographs = None
-    if command.photographs is not None:
-        draw = torch.Generator().manual_seed(VALIDATION_SEED)
-        photographs = load_photographs(
-            command.photographs, size=256, crops=2, largest_scale=2.0, limit=PHOTOGRAPHS, generator=draw
-        )
-    train = RenderedPairs(command.scenes, photographs=photographs)
+    train = rendered_pairs(command.scenes, command.photographs)
     if validation is None and command.rendered_validation:
         print(f"rendering {command.rendered_validation} pairs that select the weights")
         validation = train.fixed_set(command.rendered_validation, seed=VALIDATION_SEED, device=device)
@@ -218,6 +212,15 @@ def _sets(command: Train, device: torch.device) -> _Sets:
         print(f"rendering {command.rendered_report} pairs of held-out layouts and textures for the table")
         reports[HELD_OUT] = held_out_scenes(command, device)
     return _Sets(train, validation, reports)
+
+
+def rendered_pairs(scenes: SceneOptions, folder: Path | None) -> RenderedPairs:
+    """The stream of scenes that wear the photographs of a folder beside their procedural textures."""
+    photographs = None
+    if folder is not None:
+        draw = torch.Generator().manual_seed(VALIDATION_SEED)
+        photographs = load_photographs(folder, size=256, crops=2, largest_scale=2.0, limit=PHOTOGRAPHS, generator=draw)
+    return RenderedPairs(scenes, photographs=photographs)
 
 
 def held_out_scenes(command: Train, device: torch.device | str = "cpu") -> RenderedSet:

@@ -7,6 +7,7 @@ from rfp.plotting.figures import save_figure
 from rfp.plotting.heat import DrawnHeat, draw_heat
 from rfp.plotting.keypoints import draw_keypoints_of_networks
 from rfp.plotting.matches import DrawnMatches, draw_matches, draw_matches_of_networks
+from rfp.plotting.pretraining import draw_pretraining
 from rfp.plotting.runs import LoggedRun, draw_runs
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "draw_matches",
     "draw_matches_of_networks",
     "draw_paired_errors",
+    "draw_pretraining",
     "draw_runs",
     "save_figure",
 ]

@@ -67,8 +67,8 @@ def prepare_run_folder(output: Path | str, *, resume: bool) -> Path:
     return folder
 
 
-def save_checkpoint(state: TrainingState, folder: Path) -> Path:
-    """The path of the checkpoint in a run folder, after it was written whole."""
+def save_checkpoint(state: Any, folder: Path) -> Path:
+    """The path of the checkpoint in a run folder, after it was written whole; the state is a dataclass."""
     path = folder / CHECKPOINT_NAME
     temporary = path.with_suffix(".tmp")
     torch.save(dataclasses.asdict(state), temporary)
@@ -76,8 +76,8 @@ def save_checkpoint(state: TrainingState, folder: Path) -> Path:
     return path
 
 
-def load_checkpoint(folder: Path, *, run: dict[str, Any], network: nn.Module) -> TrainingState:
-    """The state to go on from.
+def load_checkpoint(folder: Path, *, run: dict[str, Any], network: nn.Module, kind: type[Any] = TrainingState) -> Any:
+    """The state to go on from, of the class ``kind``.
 
     Raises:
         InputError: no checkpoint there, an unreadable one, one of another network, or of other options or data.
@@ -86,7 +86,7 @@ def load_checkpoint(folder: Path, *, run: dict[str, Any], network: nn.Module) ->
     if not path.is_file():
         raise InputError(f"{path}: no checkpoint to resume from; give the folder of a run that has saved one")
     try:
-        state = TrainingState(**torch.load(path, map_location="cpu", weights_only=True))
+        state = kind(**torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch.load raises half a dozen classes for a damaged file
         raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}); start a new run") from error
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}

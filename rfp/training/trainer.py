@@ -474,14 +474,14 @@ def _identity(
     reward: Any = trainer.reward
     return {
         **chosen,
-        "data": _digest(pairs),
-        "validation": None if validation is None else _digest(validation),
+        "data": describe_pairs(pairs),
+        "validation": None if validation is None else describe_pairs(validation),
         "estimator": type(trainer.estimator).__name__,
         "reward": repr(reward) if dataclasses.is_dataclass(reward) else type(reward).__name__,
     }
 
 
-def _digest(pairs: PairSequence | PairStream) -> str:
+def describe_pairs(pairs: PairSequence | PairStream) -> str:
     """Tells one data set from another, in one line."""
     if isinstance(pairs, PairStream):
         return repr(pairs)
