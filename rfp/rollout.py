@@ -18,6 +18,7 @@ from rfp.geometry.camera import normalize_points
 from rfp.matching.nearest_neighbours import ImageSize
 from rfp.matching.scored_matches import ScoredMatches
 from rfp.policy.keypoints import (
+    KeypointDistribution,
     KeypointOptions,
     draw_keypoints,
     keypoint_distribution,
@@ -147,7 +148,10 @@ class RolloutNoise:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Rewards of B × S × T draws and the log-probabilities that they reinforce. Only the latter carry a gradient."""
+    """Rewards of B × S × T draws and the log-probabilities that they reinforce.
+
+    Only the latter carry a gradient, and what they were made of: features, distribution, descriptors.
+    """
 
     reward: Float[Tensor, "B S T"]
     log_prob_keypoints: Float[Tensor, "B S"]
@@ -162,6 +166,12 @@ class Rollout:
     keypoints2: Keypoints
     matches: Matches
     correspondences: Correspondences
+    features: "GroupedFeatures"
+    """Of images 1, then images 2: b = 2 B."""
+    distribution: KeypointDistribution
+    """The key points of each image were drawn from it, (b, C)."""
+    descriptors: Float[Tensor, "b S K D"]
+    """At the drawn key points."""
 
 
 def rollout(
@@ -209,7 +219,7 @@ def rollout_on_noise(
 
     images = [pair.image1 for pair in pairs] + [pair.image2 for pair in pairs]
     with stage("network"):
-        features = _extract(network, images)
+        features = extract_features(network, images)
     with stage("key points"):
         distribution = keypoint_distribution(features.log_heat, features.sizes, options.keypoints)
         uniforms = torch.cat([noise.keypoints1, noise.keypoints2])
@@ -250,6 +260,9 @@ def rollout_on_noise(
         keypoints2=map_tensors(keypoints, lambda tensor: tensor[two]),
         matches=matches,
         correspondences=correspondences,
+        features=features,
+        distribution=distribution,
+        descriptors=descriptors,
     )
 
 
@@ -318,7 +331,7 @@ def detect(
 
 
 @dataclass(frozen=True)
-class _GroupedFeatures:
+class GroupedFeatures:
     """Dense features of a list of images, kept by size as the network saw them; heat maps padded to one size."""
 
     groups: list[tuple[list[int], DenseFeatures]]
@@ -344,7 +357,7 @@ class _GroupedFeatures:
         return torch.stack(rows)
 
 
-def _extract(network: FeatureNetwork, images: Sequence[Float[Tensor, "3 _ _"]]) -> _GroupedFeatures:
+def extract_features(network: FeatureNetwork, images: Sequence[Float[Tensor, "3 _ _"]]) -> GroupedFeatures:
     """Features of each image, computed in groups of equal size. NaN is replaced before the network and flagged."""
     sizes = [(image.shape[-2], image.shape[-1]) for image in images]
     height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
@@ -360,7 +373,7 @@ def _extract(network: FeatureNetwork, images: Sequence[Float[Tensor, "3 _ _"]]) 
         for member, heat in zip(members, without_blank(dense.log_heat, batch), strict=True):
             log_heat[member] = torch.nn.functional.pad(heat, (0, width - size[1], 0, height - size[0]))
     valid = torch.stack([mask.all() for mask in finite])
-    return _GroupedFeatures(groups=groups, log_heat=torch.stack(log_heat), sizes=sizes, valid=valid)
+    return GroupedFeatures(groups=groups, log_heat=torch.stack(log_heat), sizes=sizes, valid=valid)
 
 
 def without_blank(log_heat: Float[Tensor, "b h w"], images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:

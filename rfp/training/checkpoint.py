@@ -32,6 +32,8 @@ class TrainingState:
     seconds: float
     run: dict[str, Any]
     """What must not change between the parts of a run: options but for the number of steps, data, reward."""
+    start: dict[str, Tensor] | None = None
+    """The weights that the run began with, where a trust region compares with them."""
 
 
 def check_no_run(folder: Path) -> None:

@@ -11,6 +11,8 @@ from rfp.records import InputError
 from rfp.reinforce.baselines import BASELINES, Baseline
 from rfp.rewards import REWARDS, RewardName
 from rfp.rollout import RolloutOptions
+from rfp.training.schedules import ScheduleOptions
+from rfp.training.trust_region import TrustRegionOptions
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,14 @@ class TrainerOptions:
     """Factor on the descriptor's term."""
     frozen: tuple[str, ...] = ()
     """Shell patterns of parameters that must not change, for example 'block1.*'."""
+    rates: tuple[str, ...] = ()
+    """Factors on the learning rate by shell patterns of parameters, 'heat*=0.1' for example; the last that matches
+    holds."""
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    trust: TrustRegionOptions = field(default_factory=TrustRegionOptions)
+    entropy_weight: float = 0.0
+    """Reward for the entropy of the key-point distribution as a share of the largest possible (0 to 1, "entropy" in the
+    metrics): above 0 it spreads the distribution out, below 0 it sharpens it. Ten times too much is harmful."""
     augment: bool = False
     """Photometric changes, independent for the two images of a pair."""
     seed: int = 0
@@ -83,6 +93,8 @@ class TrainerOptions:
         for name in ("learning_rate", "clip_norm"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise InputError(f"expected {name} above 0, got {getattr(self, name)}")
+        if not math.isfinite(self.entropy_weight):
+            raise InputError(f"expected a finite entropy_weight, got {self.entropy_weight}; 0 is off")
         if self.workers < 0:
             raise InputError(f"expected workers of at least 0, got {self.workers}")
         if self.warmup_steps < 0:
