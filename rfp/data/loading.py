@@ -9,7 +9,7 @@ import multiprocessing
 import pickle
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import count
@@ -36,6 +36,8 @@ class LoadedPairs:
     """The pairs of one step."""
 
     pairs: list[PosedPair]
+    indices: tuple[int, ...] = ()
+    """Which of the data set's pairs these are."""
     skipped: int = 0
     """Of the step's own pairs, those that could not be read; others stand in their places."""
     unreadable: tuple[str, ...] = ()
@@ -76,20 +78,21 @@ class StepReader:
     strict: bool = False
     """Refuse what cannot be read."""
 
-    def read(self, step: int) -> LoadedPairs:
-        """The pairs of ``step``, counted from 0.
+    def read(self, step: int, wanted: Sequence[int] | None = None) -> LoadedPairs:
+        """The pairs of ``step``, counted from 0: those of the epoch's order, or the ``wanted`` ones.
 
         Raises:
             InputError: a pair cannot be read and ``strict``, or no pair at all can.
         """
         total = len(self.pairs)
-        pairs, unreadable, skipped = [], [], 0
+        pairs, indices, unreadable, skipped = [], [], [], 0
         spare = count((step + 1) * self.batch_size)
-        for index in batch_indices(step, self.batch_size, total, self.seed):
+        for index in batch_indices(step, self.batch_size, total, self.seed) if wanted is None else wanted:
             tried = 0
             while True:
                 try:
                     pairs.append(self.pairs[index])
+                    indices.append(index)
                     break
                 except InputError as error:
                     if self.strict:
@@ -101,7 +104,7 @@ class StepReader:
                         raise InputError(f"no pair of {total} can be read; the first problem: {error}") from error
                     tried += 1
                     index = _pair_at(next(spare), total, self.seed)
-        return LoadedPairs(pairs, skipped, tuple(dict.fromkeys(unreadable)))
+        return LoadedPairs(pairs, tuple(indices), skipped, tuple(dict.fromkeys(unreadable)))
 
 
 class PairLoader(Iterator[LoadedPairs]):
@@ -120,6 +123,8 @@ class PairLoader(Iterator[LoadedPairs]):
         strict: refuse pairs that cannot be read in place of skipping them.
         device: where the pairs go; from workers to a GPU through pinned memory, without waiting.
         on_warning: called with one line for each image that cannot be read, once, and for a lost worker.
+        order: the pairs of a step, in place of the epoch's order; asked for at most ``workers * STEPS_AHEAD`` steps
+            before the step is taken, in this process.
 
     Raises:
         InputError: pairs that do not pickle, on entering; while reading, what :class:`StepReader` says.
@@ -141,10 +146,11 @@ class PairLoader(Iterator[LoadedPairs]):
         strict: bool = False,
         device: torch.device | str = "cpu",
         on_warning: Callable[[str], None] | None = None,
+        order: Callable[[int], Sequence[int]] | None = None,
     ):
         self.reader = StepReader(pairs, batch_size, seed, strict)
         self.workers, self.device = workers, torch.device(device)
-        self.steps = steps
+        self.steps, self.order = steps, order
         self._steps = iter(steps)
         self._ahead: Iterator[PackedPairs] | None = None
         self._warn = partial(warnings.warn, stacklevel=3) if on_warning is None else on_warning
@@ -153,7 +159,8 @@ class PairLoader(Iterator[LoadedPairs]):
     def __enter__(self) -> "PairLoader":
         if self.workers and len(self.steps):
             try:
-                self._ahead = _read_ahead(self.reader, self.steps, self.workers, pin=self.device.type == "cuda")
+                wanted = _StepsInOrder(self.steps, self.order)
+                self._ahead = _read_ahead(self.reader, wanted, self.workers, pin=self.device.type == "cuda")
             except (OSError, EOFError, RuntimeError) as error:  # no processes left, or a script that came by stdin
                 self._warn(f"no loading worker could be started ({error}); the pairs are read without them")
         return self
@@ -173,7 +180,7 @@ class PairLoader(Iterator[LoadedPairs]):
                 self._end_workers()
                 lost = str(error).splitlines()[0] if str(error) else type(error).__name__
         if loaded is None:
-            loaded = self.reader.read(step).to(self.device)
+            loaded = self.reader.read(step, None if self.order is None else self.order(step)).to(self.device)
         if lost is not None:
             self._warn(f"the loading workers ended ({lost}); the rest is read without them")
         for problem in loaded.unreadable:
@@ -201,6 +208,7 @@ class PackedPairs:
     """Where each tensor begins, and what it is: those of the first pair, of the second, …"""
     texts: list[tuple[str, str]]
     """The scene and the name of each pair."""
+    indices: tuple[int, ...]
     skipped: int
     unreadable: tuple[str, ...]
 
@@ -222,7 +230,7 @@ class PackedPairs:
             )
             for number, (scene, name) in enumerate(self.texts)
         ]
-        return LoadedPairs(pairs, self.skipped, self.unreadable)
+        return LoadedPairs(pairs, self.indices, self.skipped, self.unreadable)
 
 
 def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
@@ -241,10 +249,24 @@ def pack(loaded: LoadedPairs) -> PackedPairs:
     for (start, _, _), tensor in zip(places, tensors, strict=True):
         packed[start : start + tensor.nbytes] = tensor.flatten().view(torch.uint8)
     texts = [(pair.scene, pair.name) for pair in loaded.pairs]
-    return PackedPairs(packed, places, texts, loaded.skipped, loaded.unreadable)
+    return PackedPairs(packed, places, texts, loaded.indices, loaded.skipped, loaded.unreadable)
 
 
-def _read_ahead(reader: StepReader, steps: range, workers: int, *, pin: bool) -> Iterator[PackedPairs]:
+@dataclass(frozen=True)
+class _StepsInOrder:
+    """The steps to come, each with the pairs wanted; asked for one by one as workers become free."""
+
+    steps: range
+    order: Callable[[int], Sequence[int]] | None
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[tuple[int, Sequence[int] | None]]:
+        return ((step, None if self.order is None else self.order(step)) for step in self.steps)
+
+
+def _read_ahead(reader: StepReader, steps: _StepsInOrder, workers: int, *, pin: bool) -> Iterator[PackedPairs]:
     """The packed pairs of the steps in order, each read as a whole by one of the workers, which start now."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise InputError(
@@ -258,7 +280,7 @@ def _read_ahead(reader: StepReader, steps: range, workers: int, *, pin: bool) ->
     loader = DataLoader(
         _StepsOfWorker(_pickled(reader, workers)),  # type: ignore[arg-type]
         batch_size=None,
-        sampler=steps,
+        sampler=steps,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=_as_it_is,  # type: ignore[arg-type]
         worker_init_fn=_begin_worker,
@@ -271,18 +293,18 @@ def _read_ahead(reader: StepReader, steps: range, workers: int, *, pin: bool) ->
 
 
 class _StepsOfWorker:
-    """What a worker indexes by the step."""
+    """What a worker indexes by the step and the pairs wanted of it."""
 
     def __init__(self, pickled: bytes):
         self.pickled = pickled
         self.reader: StepReader | None = None
 
-    def __getitem__(self, step: int) -> PackedPairs:
+    def __getitem__(self, wanted: tuple[int, Sequence[int] | None]) -> PackedPairs:
         if self.reader is None:
             self.reader = pickle.loads(self.pickled)
             self.pickled = b""
         assert self.reader is not None
-        return pack(self.reader.read(step))
+        return pack(self.reader.read(*wanted))
 
 
 def _begin_worker(number: int) -> None:

@@ -34,6 +34,8 @@ class TrainingState:
     """What must not change between the parts of a run: options but for the number of steps, data, reward."""
     start: dict[str, Tensor] | None = None
     """The weights that the run began with, where a trust region compares with them."""
+    curriculum: dict[str, Any] | None = None
+    """What is known of each pair, and the order of those to come."""
 
 
 def check_no_run(folder: Path) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from rfp.data.augmentation import photometric_augmentation
-from rfp.data.loading import PairLoader
+from rfp.data.loading import LoadedPairs, PairLoader
 from rfp.data.pairs import PairSequence, PairStream
 from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
@@ -34,6 +34,7 @@ from rfp.rollout import (
 )
 from rfp.stages import stage
 from rfp.training.checkpoint import TrainingState, load_checkpoint, prepare_run_folder, save_checkpoint, write_json
+from rfp.training.curriculum import Curriculum, hardness_of, pair_statistics
 from rfp.training.interruption import Interruption, deferred_interruption
 from rfp.training.metrics_log import MetricsLog
 from rfp.training.options import JudgeOptions, TrainerOptions
@@ -150,12 +151,14 @@ class Trainer:
         *,
         temperature: float | None = None,
         trust_region: TrustRegion | None = None,
+        on_rollout: Callable[[Rollout], None] | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
         """One optimiser step over batches of pairs; its metrics as tensors on the device, without waiting for it.
 
         Args:
             temperature: τ of the match policy in this step; by default the options'.
             trust_region: To the network that training began with, weighted by its options.
+            on_rollout: Called with each batch's rollout, on the device; must not wait for it.
         """
         options = self.options.rollout
         if temperature is not None:
@@ -163,8 +166,7 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         rows = []
         for pairs in batches:
-            if self.options.augment:
-                pairs = [photometric_augmentation(pair, generator=generator) for pair in pairs]
+            pairs = self._augmented(pairs, generator)
             rolled = rollout(
                 self.network,
                 pairs,
@@ -173,6 +175,8 @@ class Trainer:
                 estimator=self.estimator,
                 reward=self.reward,
             )
+            if on_rollout is not None:
+                on_rollout(rolled)
             penalty, distances = self._penalty(rolled, pairs, options, trust_region)
             row = reinforce(rolled, self.options, scale=1.0 / len(batches), penalty=penalty)
             rows.append({**row, **distances})
@@ -181,6 +185,16 @@ class Trainer:
             step_where(usable, optimizer)
         means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
         return {**means, "gradient_norm": norm, "skipped": (~usable).to(norm.dtype)}
+
+    def _augmented(self, pairs: Sequence[PosedPair], generator: torch.Generator) -> Sequence[PosedPair]:
+        """The pairs, turned and cropped, then with other light and focus, as far as the options say."""
+        options = self.options
+        if options.geometric.on:
+            pairs = [options.geometric(pair, generator=generator) for pair in pairs]
+        if options.augment:
+            photometric = options.photometric
+            pairs = [photometric_augmentation(pair, generator=generator, augmentation=photometric) for pair in pairs]
+        return pairs
 
     def _penalty(
         self, rolled: Rollout, pairs: Sequence[PosedPair], options: RolloutOptions, trust_region: TrustRegion | None
@@ -303,12 +317,16 @@ class _RunState:
         self.validations: list[dict[str, Any]] = []
         self.skipped, self.seconds = 0, 0.0
         self.identity = _identity(trainer, pairs, validation)
+        restored = None
         if resume and folder is not None:
-            self._restore(load_checkpoint(folder, run=self.identity, network=self.network))
+            restored = load_checkpoint(folder, run=self.identity, network=self.network)
+            self._restore(restored)
             if self.step > self.options.steps:
                 raise InputError(f"{folder}: {self.step} steps are done already; give --steps of at least that many")
         path = None if folder is None else folder / "metrics.jsonl"
         self.log = MetricsLog(path, keep_up_to_step=self.step if resume else None)
+        self.curriculum = self._curriculum(restored)
+        self.statistics: list[Tensor] = []
         self.pending: list[tuple[int, dict[str, float], dict[str, Tensor]]] = []
         self.loader = None if isinstance(pairs, PairStream) else self._loader(on_warning)
 
@@ -324,7 +342,8 @@ class _RunState:
         per_step = options.pairs_per_step * options.accumulate
         while self.step < options.steps:
             with stage("pairs"):
-                pairs, skipped = self._pairs_of_step(per_step)
+                loaded = self._pairs_of_step(per_step)
+            pairs = loaded.pairs
             batches = [pairs[k : k + options.pairs_per_step] for k in range(0, per_step, options.pairs_per_step)]
             scheduled = self._set_rates()
             metrics = self.trainer.gradient_step(
@@ -333,10 +352,12 @@ class _RunState:
                 self.generator,
                 temperature=scheduled.get("temperature"),
                 trust_region=self.trust_region,
+                on_rollout=self._watch,
             )
+            self._remember(loaded.indices)
             self.step += 1
             self._average_weights()
-            self.pending.append((self.step, {**scheduled, "skipped_pairs": skipped}, metrics))
+            self.pending.append((self.step, {**scheduled, "skipped_pairs": loaded.skipped}, metrics))
             at_end = self.step == options.steps
             if at_end or self.step % options.log_every == 0:
                 self.seconds = time.perf_counter() - started
@@ -392,19 +413,52 @@ class _RunState:
             strict=options.strict,
             device=self.trainer.device,
             on_warning=on_warning,
+            order=None if self.curriculum is None else self.curriculum.indices,
         )
 
-    def _pairs_of_step(self, count: int) -> tuple[list[PosedPair], int]:
-        """The pairs of the present step on the network's device, and how many could not be read.
+    def _watch(self, rolled: Rollout) -> None:
+        """Keep on the device what the curriculum asks of a batch."""
+        if self.curriculum is not None:
+            self.statistics.append(pair_statistics(rolled))
 
-        By the seed and the step alone: a run resumes.
+    def _remember(self, indices: Sequence[int]) -> None:
+        """Tell the curriculum which pairs of the data set the batches of a step were."""
+        if self.curriculum is not None:
+            self.curriculum.add(indices, torch.cat(self.statistics, dim=1))
+            self.statistics = []
+
+    def _curriculum(self, restored: TrainingState | None) -> Curriculum | None:
+        """The order of the pairs by the rewards seen, where one is wanted."""
+        options, pairs = self.options, self.pairs
+        if not options.curriculum.on:
+            return None
+        if isinstance(pairs, PairStream):
+            raise InputError("a curriculum is for data sets; a stream makes new pairs at every step: leave it out")
+        hardness = None
+        if restored is None and options.curriculum.warmup_steps > 0:
+            hardness = hardness_of(pairs, lambda chosen: judged(self.network, chosen, options.judge).errors_deg)
+        curriculum = Curriculum(
+            options.curriculum,
+            len(pairs),
+            pairs_per_step=options.pairs_per_step * options.accumulate,
+            block=options.log_every,
+            seed=options.seed,
+            hardness=hardness,
+        )
+        if restored is not None and restored.curriculum is not None:
+            curriculum.restore(restored.curriculum)
+        return curriculum
+
+    def _pairs_of_step(self, count: int) -> LoadedPairs:
+        """The pairs of the present step on the network's device.
+
+        By the seed and the step (and the rewards seen, under a curriculum) alone: a run resumes.
         """
         if self.loader is None:
             generator = torch.Generator(device=self.trainer.device)
             generator.manual_seed(stream_seed(self.options.seed, self.step))
-            return self.pairs.draw(count, generator=generator), 0
-        loaded = next(self.loader)
-        return loaded.pairs, loaded.skipped
+            return LoadedPairs(self.pairs.draw(count, generator=generator))
+        return next(self.loader)
 
     @torch.no_grad()
     def _average_weights(self) -> None:
@@ -446,6 +500,8 @@ class _RunState:
             self.skipped += int(row["skipped"])
             self.log.append(row)
         self.pending = []
+        if self.curriculum is not None:
+            self.curriculum.read(self.step)
         if self.on_step is not None:
             self.on_step(self.log.rows[-1])
 
@@ -479,6 +535,7 @@ class _RunState:
             seconds=self.seconds,
             run=self.identity,
             start=None if self.trust_region is None else _copy_of_weights(self.trust_region.start),
+            curriculum=None if self.curriculum is None else self.curriculum.state(),
         )
 
     def _restore(self, state: TrainingState) -> None:
