@@ -151,7 +151,7 @@ class Curriculum:
         usual = self.spread[seen].mean() if bool(seen.any()) else torch.ones((), dtype=torch.float64)
         interest = torch.where(seen, self.spread, usual)
         pool = self.options.easiest + (1.0 - self.options.easiest) * step / max(1, self.warmup_steps)
-        size = self.num_pairs if step >= self.warmup_steps else math.ceil(pool * self.num_pairs)
+        size = self.num_pairs if step >= self.warmup_steps else max(1, round(pool * self.num_pairs))
         chosen = self.rank < size
         interest = torch.where(chosen, interest, 0.0)
         if float(interest.sum()) <= 0.0:
