@@ -36,12 +36,12 @@ class LoadedPairs:
     """The pairs of one step."""
 
     pairs: list[PosedPair]
-    indices: tuple[int, ...] = ()
-    """Which of the data set's pairs these are."""
     skipped: int = 0
     """Of the step's own pairs, those that could not be read; others stand in their places."""
     unreadable: tuple[str, ...] = ()
     """What was wrong, one line for each pair that was tried in vain."""
+    indices: tuple[int, ...] = ()
+    """Which of the data set's pairs these are."""
 
     def to(self, device: torch.device | str) -> "LoadedPairs":
         pairs = [map_tensors(pair, lambda tensor: _to(tensor, device)) for pair in self.pairs]
@@ -104,7 +104,7 @@ class StepReader:
                         raise InputError(f"no pair of {total} can be read; the first problem: {error}") from error
                     tried += 1
                     index = _pair_at(next(spare), total, self.seed)
-        return LoadedPairs(pairs, tuple(indices), skipped, tuple(dict.fromkeys(unreadable)))
+        return LoadedPairs(pairs, skipped, tuple(dict.fromkeys(unreadable)), tuple(indices))
 
 
 class PairLoader(Iterator[LoadedPairs]):
@@ -230,7 +230,7 @@ class PackedPairs:
             )
             for number, (scene, name) in enumerate(self.texts)
         ]
-        return LoadedPairs(pairs, self.indices, self.skipped, self.unreadable)
+        return LoadedPairs(pairs, self.skipped, self.unreadable, self.indices)
 
 
 def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
