@@ -10,13 +10,13 @@ import pickle
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import count
 from typing import Any
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -40,12 +40,12 @@ class LoadedPairs:
     """Of the step's own pairs, those that could not be read; others stand in their places."""
     unreadable: tuple[str, ...] = ()
     """What was wrong, one line for each pair that was tried in vain."""
-    indices: tuple[int, ...] = ()
-    """Which of the data set's pairs these are."""
+    numbers: Int[Tensor, "B"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    """Of the pairs in the sequence that they were read from."""
 
     def to(self, device: torch.device | str) -> "LoadedPairs":
         pairs = [map_tensors(pair, lambda tensor: _to(tensor, device)) for pair in self.pairs]
-        return replace(self, pairs=pairs)
+        return replace(self, pairs=pairs, numbers=_to(self.numbers, device))
 
 
 def batch_indices(step: int, batch_size: int, num_pairs: int, seed: int) -> list[int]:
@@ -85,14 +85,14 @@ class StepReader:
             InputError: a pair cannot be read and ``strict``, or no pair at all can.
         """
         total = len(self.pairs)
-        pairs, indices, unreadable, skipped = [], [], [], 0
+        pairs, numbers, unreadable, skipped = [], [], [], 0
         spare = count((step + 1) * self.batch_size)
         for index in batch_indices(step, self.batch_size, total, self.seed) if wanted is None else wanted:
             tried = 0
             while True:
                 try:
                     pairs.append(self.pairs[index])
-                    indices.append(index)
+                    numbers.append(index)
                     break
                 except InputError as error:
                     if self.strict:
@@ -104,7 +104,7 @@ class StepReader:
                         raise InputError(f"no pair of {total} can be read; the first problem: {error}") from error
                     tried += 1
                     index = _pair_at(next(spare), total, self.seed)
-        return LoadedPairs(pairs, skipped, tuple(dict.fromkeys(unreadable)), tuple(indices))
+        return LoadedPairs(pairs, skipped, tuple(dict.fromkeys(unreadable)), torch.tensor(numbers))
 
 
 class PairLoader(Iterator[LoadedPairs]):
@@ -205,10 +205,9 @@ class PackedPairs:
 
     data: Shaped[Tensor, "n"]
     places: list[tuple[int, torch.dtype, torch.Size]]
-    """Where each tensor begins, and what it is: those of the first pair, of the second, …"""
+    """Where each tensor begins, and what it is: those of the first pair, of the second, …, the numbers of the pairs."""
     texts: list[tuple[str, str]]
     """The scene and the name of each pair."""
-    indices: tuple[int, ...]
     skipped: int
     unreadable: tuple[str, ...]
 
@@ -219,7 +218,7 @@ class PackedPairs:
     def unpack(self, device: torch.device | str) -> LoadedPairs:
         """The pairs as views of one tensor on the device."""
         there = _to(self.data, device)
-        tensors = [
+        *tensors, numbers = [
             there[start : start + shape.numel() * dtype.itemsize].view(dtype).view(shape)
             for start, dtype, shape in self.places
         ]
@@ -230,7 +229,7 @@ class PackedPairs:
             )
             for number, (scene, name) in enumerate(self.texts)
         ]
-        return LoadedPairs(pairs, self.skipped, self.unreadable, self.indices)
+        return LoadedPairs(pairs, self.skipped, self.unreadable, numbers)
 
 
 def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
@@ -241,6 +240,7 @@ def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
 def pack(loaded: LoadedPairs) -> PackedPairs:
     """The same pairs in one tensor, bit for bit."""
     tensors = [getattr(pair, name).contiguous() for pair in loaded.pairs for name in TENSORS]
+    tensors.append(loaded.numbers)
     places, end = [], 0
     for tensor in tensors:
         places.append((end, tensor.dtype, tensor.shape))
@@ -249,7 +249,7 @@ def pack(loaded: LoadedPairs) -> PackedPairs:
     for (start, _, _), tensor in zip(places, tensors, strict=True):
         packed[start : start + tensor.nbytes] = tensor.flatten().view(torch.uint8)
     texts = [(pair.scene, pair.name) for pair in loaded.pairs]
-    return PackedPairs(packed, places, texts, loaded.indices, loaded.skipped, loaded.unreadable)
+    return PackedPairs(packed, places, texts, loaded.skipped, loaded.unreadable)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rfp.data.pairs import PairSequence
@@ -116,7 +116,7 @@ class Curriculum:
         self.rank[torch.tensor(list(easy_first))] = torch.arange(num_pairs)
         self.warmup_steps = 0 if hardness is None else options.warmup_steps
         self.orders: dict[int, list[int]] = {}
-        self._pending: list[tuple[Sequence[int], Float[Tensor, "2 P"]]] = []
+        self._pending: list[tuple[Int[Tensor, "P"], Float[Tensor, "2 P"]]] = []
         for number in (0, 1):
             self.orders[number] = self._order(number)
 
@@ -125,14 +125,14 @@ class Curriculum:
         begin = step % self.block * self.pairs_per_step
         return self.orders[step // self.block][begin : begin + self.pairs_per_step]
 
-    def add(self, indices: Sequence[int], statistics: Float[Tensor, "2 P"]) -> None:
-        """Keep ``pair_statistics`` of a step on the device, until they are read."""
-        self._pending.append((indices, statistics))
+    def add(self, numbers: Int[Tensor, "P"], statistics: Float[Tensor, "2 P"]) -> None:
+        """Keep ``pair_statistics`` of the pairs of a step, by their numbers, on the device until they are read."""
+        self._pending.append((numbers, statistics))
 
     def read(self, step: int) -> None:
         """Bring what was kept to the host after ``step`` steps; at the end of a block decide the one after the next."""
         if self._pending:
-            numbers = [number for indices, _ in self._pending for number in indices]
+            numbers = torch.cat([each for each, _ in self._pending]).tolist()
             statistics = torch.cat([values for _, values in self._pending], dim=1).tolist()
             for number, mean, spread in zip(numbers, *statistics, strict=True):
                 self._see(number, mean, spread)

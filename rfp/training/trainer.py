@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rfp.data.augmentation import photometric_augmentation
@@ -354,7 +354,7 @@ class _RunState:
                 trust_region=self.trust_region,
                 on_rollout=self._watch,
             )
-            self._remember(loaded.indices)
+            self._remember(loaded.numbers)
             self.step += 1
             self._average_weights()
             self.pending.append((self.step, {**scheduled, "skipped_pairs": loaded.skipped}, metrics))
@@ -421,10 +421,10 @@ class _RunState:
         if self.curriculum is not None:
             self.statistics.append(pair_statistics(rolled))
 
-    def _remember(self, indices: Sequence[int]) -> None:
+    def _remember(self, numbers: Int[Tensor, "P"]) -> None:
         """Tell the curriculum which pairs of the data set the batches of a step were."""
         if self.curriculum is not None:
-            self.curriculum.add(indices, torch.cat(self.statistics, dim=1))
+            self.curriculum.add(numbers, torch.cat(self.statistics, dim=1))
             self.statistics = []
 
     def _curriculum(self, restored: TrainingState | None) -> Curriculum | None:

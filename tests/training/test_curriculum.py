@@ -41,7 +41,7 @@ def through(order: Curriculum, spreads, blocks: int, first: int = 0) -> list[int
     for step in range(first * order.block, (first + blocks) * order.block):
         indices = order.indices(step)
         seen += indices
-        order.add(indices, torch.tensor([[0.0] * len(indices), [spreads[k] for k in indices]]))
+        order.add(torch.tensor(indices), torch.tensor([[0.0] * len(indices), [spreads[k] for k in indices]]))
         if (step + 1) % order.block == 0:
             order.read(step + 1)
     return seen
@@ -73,7 +73,7 @@ def test_before_anything_is_seen_all_pairs_are_alike():
 def test_what_was_seen_is_forgotten_as_its_memory_says():
     order = curriculum(CurriculumOptions(share=0.5, memory=0.75))
     for step, (mean, spread) in enumerate([(1.0, 2.0), (3.0, 0.0)], start=1):
-        order.add([4], torch.tensor([[mean], [spread]]))
+        order.add(torch.tensor([4]), torch.tensor([[mean], [spread]]))
         order.read(step)
     assert (order.mean[4], order.spread[4], order.visits[4]) == (1.5, 1.5, 2)
     assert order.visits.sum() == 2
@@ -167,7 +167,7 @@ def test_workers_read_the_order_that_is_decided_while_they_read(pairs):
             loaded = [next(loader) for _ in range(3)]
             assert len(decided) <= 3 + 2 * workers
             loaded += list(loader)
-        taken[workers] = [each.indices for each in loaded]
+        taken[workers] = [tuple(each.numbers.tolist()) for each in loaded]
         assert [pair.name for pair in loaded[2].pairs] == [pairs[4].name, pairs[4].name]
     assert taken[0] == taken[1] == [((step * step) % 5, 4) for step in range(7)]
 
@@ -181,8 +181,8 @@ def test_what_stands_in_for_a_broken_pair_gets_the_credit(pairs_folder):
     ) as loader:
         (loaded,) = loader
     assert loaded.skipped == len(broken) == 2
-    assert not set(loaded.indices) & set(broken)
-    assert [pair.name for pair in loaded.pairs] == [pairs[k].name for k in loaded.indices]
+    assert not set(loaded.numbers.tolist()) & set(broken)
+    assert [pair.name for pair in loaded.pairs] == [pairs[k].name for k in loaded.numbers.tolist()]
     hardness = hardness_of(pairs, lambda chosen: [float(len(chosen))] * len(chosen))
     assert [k for k in range(5) if hardness[k] == float("inf")] == broken
     assert hardness.count(3.0) == 3
