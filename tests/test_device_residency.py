@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rfp.data import GeometricAugmentation
 from rfp.data.synthetic import RenderedPairs, SceneOptions
 from rfp.data.synthetic.pairs import posed_pairs
 from rfp.data.synthetic.rendering import draw_rendering_noise, render_on_noise
@@ -17,9 +18,11 @@ from rfp.records import PosedPair, map_tensors
 from rfp.rewards import EpipolarReward, InlierReward, PoseErrorReward, ThresholdReward, compose
 from rfp.robust.options import RansacOptions
 from rfp.rollout import RolloutOptions, default_estimator, draw_noise, rollout_on_noise
+from rfp.training.curriculum import pair_statistics
 from rfp.training.options import TrainerOptions
 from rfp.training.parts import gradient_norms, network_parts
 from rfp.training.trainer import Trainer, clip_gradients, reinforce
+from rfp.training.trust_region import TrustRegion, TrustRegionOptions, mean_entropy
 from tests.sync_deny_list import HostVisitError, no_host_visits
 
 SMALL = RolloutOptions(
@@ -62,11 +65,15 @@ def training_step(network, options: RolloutOptions, device="meta", reward=EVERY_
     parameters = list(network.parameters())
     parts = network_parts(network, pairs_of_step()[0].image1)
     optimizer = torch.optim.Adam(parameters, lr=1e-4)
+    trust_region = TrustRegion(network, TrustRegionOptions(keypoints=1.0, descriptors=1.0))
 
     def step():
-        rolled = rollout_on_noise(network, pairs_of_step(), noise, options=options, estimator=estimator, reward=reward)
-        metrics = reinforce(rolled, trainer_options)
+        pairs = pairs_of_step()
+        rolled = rollout_on_noise(network, pairs, noise, options=options, estimator=estimator, reward=reward)
+        penalty, distances = trust_region.penalty(rolled, pairs, options)
+        metrics = reinforce(rolled, trainer_options, penalty=penalty - mean_entropy(rolled)) | distances
         metrics |= gradient_norms(network.named_parameters(), parts)
+        pair_statistics(rolled)
         clip_gradients(parameters, 1.0)
         optimizer.step()
         return metrics
@@ -172,8 +179,16 @@ def test_the_training_step_never_waits_on_a_gpu(build):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_trainer_steps_on_a_gpu_without_waiting():
     network = Tiny().cuda()
-    trainer = Trainer(network, TrainerOptions(rollout=SMALL, augment=True))
+    options = TrainerOptions(
+        rollout=SMALL,
+        augment=True,
+        geometric=GeometricAugmentation(rotation_deg=20.0, zoom=1.2),
+        trust=TrustRegionOptions(keypoints=1.0),
+        entropy_weight=0.1,
+    )
+    trainer, trust_region = Trainer(network, options), TrustRegion(network, options.trust)
+    more = {"temperature": 0.2, "trust_region": trust_region, "on_rollout": pair_statistics}
     optimizer = torch.optim.Adam(trainer.parameters, lr=1e-4, capturable=True)
     generator = torch.Generator(device="cuda").manual_seed(0)
     pairs = make_pairs("cuda")
-    assert_never_waits(lambda: trainer.gradient_step([pairs], optimizer, generator))
+    assert_never_waits(lambda: trainer.gradient_step([pairs], optimizer, generator, **more))

@@ -36,7 +36,8 @@ from rfp.stages import StageClock, stage_clock
 from rfp.training.checkpoint import check_no_run, first_difference, prepare_run_folder, write_json
 from rfp.training.logged_run import read_run
 from rfp.training.options import TrainerOptions, options_from_json
-from rfp.training.trainer import FREE_TO_CHANGE, Trainer, TrainingSummary, judged, trainable_parameters
+from rfp.training.parameters import parameter_groups
+from rfp.training.trainer import Trainer, TrainingSummary, judged, lasting_options
 
 VALIDATION_SEED = 1_000_003
 """Of the rendered pairs that select the weights, and the next one of those in the table: fixed, so that runs of any
@@ -141,7 +142,7 @@ def train(command: Train) -> dict[str, Any]:
     options = command.trainer
     device = choose_device(command.device)
     start = load_network(command.network).to(device)
-    trainable_parameters(start, options.frozen)  # refuse a wrong pattern before anything is rendered or read
+    parameter_groups(start, options.frozen, options.rates)  # refuse a wrong pattern before anything is rendered or read
     sets = _sets(command, device)
     folder = command.resume or command.output or _new_run_folder(command.network)
     folder = prepare_run_folder(folder, resume=command.resume is not None)
@@ -266,8 +267,7 @@ def _check_resumes_what_began(command: Train) -> None:
     began = defaults_to_resume(command.resume)  # type: ignore[arg-type]
     free = {"report", "rendered_report", "device", "json", "profile", "paper", "resume", "output"}
     before, now = ({key: value for key, value in asdict(run).items() if key not in free} for run in (began, command))
-    for option in FREE_TO_CHANGE:
-        before["trainer"][option] = now["trainer"][option]
+    before["trainer"], now["trainer"] = lasting_options(began.trainer), lasting_options(command.trainer)
     difference = first_difference(before, now)
     if difference is not None:
         raise InputError(

@@ -1,9 +1,10 @@
-"""Data: posed pairs from folders, image decoding, photometric augmentation."""
+"""Data: posed pairs from folders, image decoding, augmentation."""
 
 from rfp.data.augmentation import PhotometricAugmentation, photometric_augmentation
 from rfp.data.from_colmap import pairs_from_colmap
 from rfp.data.from_photographs import homographies_from_photographs, rendered_from_photographs
 from rfp.data.from_trajectory import VideoCamera, pairs_from_trajectory
+from rfp.data.geometric_augmentation import GeometricAugmentation
 from rfp.data.homographies import HomographyOptions, HomographyPairs, draw_homography_pairs
 from rfp.data.images import read_image, resize_image
 from rfp.data.pair_selection import PairChoice
@@ -13,6 +14,7 @@ from rfp.data.synthetic import RenderedBatch, RenderedPairs, RenderedSet, SceneO
 from rfp.records import InputError
 
 __all__ = [
+    "GeometricAugmentation",
     "HomographyOptions",
     "HomographyPairs",
     "InputError",

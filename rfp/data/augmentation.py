@@ -14,7 +14,7 @@ from kornia.augmentation import (
 )
 from torch import Tensor
 
-from rfp.records import PosedPair
+from rfp.records import InputError, PosedPair
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,14 @@ class PhotometricAugmentation:
     """Standard deviation in pixels of the Gaussian blur that is mixed in with weight U(0, 1); 0 for none."""
     noise: float = 0.02
     """Largest standard deviation of the Gaussian noise; each image draws its own below it."""
+
+    def __post_init__(self):
+        for name in ("brightness", "contrast", "gamma", "saturation"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InputError(f"expected {name} in [0, 1], got {getattr(self, name)}; 0 is off")
+        for name in ("blur", "noise"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"expected {name} of at least 0, got {getattr(self, name)}; 0 is off")
 
     def __call__(self, images: Float[Tensor, "b 3 h w"], *, generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
         """The images, each changed by its own draw and clamped to [0, 1]."""

@@ -9,14 +9,14 @@ import multiprocessing
 import pickle
 import signal
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import count
 from typing import Any
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -40,10 +40,12 @@ class LoadedPairs:
     """Of the step's own pairs, those that could not be read; others stand in their places."""
     unreadable: tuple[str, ...] = ()
     """What was wrong, one line for each pair that was tried in vain."""
+    numbers: Int[Tensor, "B"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    """Of the pairs in the sequence that they were read from."""
 
     def to(self, device: torch.device | str) -> "LoadedPairs":
         pairs = [map_tensors(pair, lambda tensor: _to(tensor, device)) for pair in self.pairs]
-        return replace(self, pairs=pairs)
+        return replace(self, pairs=pairs, numbers=_to(self.numbers, device))
 
 
 def batch_indices(step: int, batch_size: int, num_pairs: int, seed: int) -> list[int]:
@@ -76,20 +78,21 @@ class StepReader:
     strict: bool = False
     """Refuse what cannot be read."""
 
-    def read(self, step: int) -> LoadedPairs:
-        """The pairs of ``step``, counted from 0.
+    def read(self, step: int, wanted: Sequence[int] | None = None) -> LoadedPairs:
+        """The pairs of ``step``, counted from 0: those of the epoch's order, or the ``wanted`` ones.
 
         Raises:
             InputError: a pair cannot be read and ``strict``, or no pair at all can.
         """
         total = len(self.pairs)
-        pairs, unreadable, skipped = [], [], 0
+        pairs, numbers, unreadable, skipped = [], [], [], 0
         spare = count((step + 1) * self.batch_size)
-        for index in batch_indices(step, self.batch_size, total, self.seed):
+        for index in batch_indices(step, self.batch_size, total, self.seed) if wanted is None else wanted:
             tried = 0
             while True:
                 try:
                     pairs.append(self.pairs[index])
+                    numbers.append(index)
                     break
                 except InputError as error:
                     if self.strict:
@@ -101,7 +104,7 @@ class StepReader:
                         raise InputError(f"no pair of {total} can be read; the first problem: {error}") from error
                     tried += 1
                     index = _pair_at(next(spare), total, self.seed)
-        return LoadedPairs(pairs, skipped, tuple(dict.fromkeys(unreadable)))
+        return LoadedPairs(pairs, skipped, tuple(dict.fromkeys(unreadable)), torch.tensor(numbers))
 
 
 class PairLoader(Iterator[LoadedPairs]):
@@ -120,6 +123,8 @@ class PairLoader(Iterator[LoadedPairs]):
         strict: refuse pairs that cannot be read in place of skipping them.
         device: where the pairs go; from workers to a GPU through pinned memory, without waiting.
         on_warning: called with one line for each image that cannot be read, once, and for a lost worker.
+        order: the pairs of a step, in place of the epoch's order; asked for at most ``workers * STEPS_AHEAD`` steps
+            before the step is taken, in this process.
 
     Raises:
         InputError: pairs that do not pickle, on entering; while reading, what :class:`StepReader` says.
@@ -141,10 +146,11 @@ class PairLoader(Iterator[LoadedPairs]):
         strict: bool = False,
         device: torch.device | str = "cpu",
         on_warning: Callable[[str], None] | None = None,
+        order: Callable[[int], Sequence[int]] | None = None,
     ):
         self.reader = StepReader(pairs, batch_size, seed, strict)
         self.workers, self.device = workers, torch.device(device)
-        self.steps = steps
+        self.steps, self.order = steps, order
         self._steps = iter(steps)
         self._ahead: Iterator[PackedPairs] | None = None
         self._warn = partial(warnings.warn, stacklevel=3) if on_warning is None else on_warning
@@ -153,7 +159,8 @@ class PairLoader(Iterator[LoadedPairs]):
     def __enter__(self) -> "PairLoader":
         if self.workers and len(self.steps):
             try:
-                self._ahead = _read_ahead(self.reader, self.steps, self.workers, pin=self.device.type == "cuda")
+                wanted = _StepsInOrder(self.steps, self.order)
+                self._ahead = _read_ahead(self.reader, wanted, self.workers, pin=self.device.type == "cuda")
             except (OSError, EOFError, RuntimeError) as error:  # no processes left, or a script that came by stdin
                 self._warn(f"no loading worker could be started ({error}); the pairs are read without them")
         return self
@@ -173,7 +180,7 @@ class PairLoader(Iterator[LoadedPairs]):
                 self._end_workers()
                 lost = str(error).splitlines()[0] if str(error) else type(error).__name__
         if loaded is None:
-            loaded = self.reader.read(step).to(self.device)
+            loaded = self.reader.read(step, None if self.order is None else self.order(step)).to(self.device)
         if lost is not None:
             self._warn(f"the loading workers ended ({lost}); the rest is read without them")
         for problem in loaded.unreadable:
@@ -198,7 +205,7 @@ class PackedPairs:
 
     data: Shaped[Tensor, "n"]
     places: list[tuple[int, torch.dtype, torch.Size]]
-    """Where each tensor begins, and what it is: those of the first pair, of the second, …"""
+    """Where each tensor begins, and what it is: those of the first pair, of the second, …, the numbers of the pairs."""
     texts: list[tuple[str, str]]
     """The scene and the name of each pair."""
     skipped: int
@@ -211,7 +218,7 @@ class PackedPairs:
     def unpack(self, device: torch.device | str) -> LoadedPairs:
         """The pairs as views of one tensor on the device."""
         there = _to(self.data, device)
-        tensors = [
+        *tensors, numbers = [
             there[start : start + shape.numel() * dtype.itemsize].view(dtype).view(shape)
             for start, dtype, shape in self.places
         ]
@@ -222,7 +229,7 @@ class PackedPairs:
             )
             for number, (scene, name) in enumerate(self.texts)
         ]
-        return LoadedPairs(pairs, self.skipped, self.unreadable)
+        return LoadedPairs(pairs, self.skipped, self.unreadable, numbers)
 
 
 def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
@@ -233,6 +240,7 @@ def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
 def pack(loaded: LoadedPairs) -> PackedPairs:
     """The same pairs in one tensor, bit for bit."""
     tensors = [getattr(pair, name).contiguous() for pair in loaded.pairs for name in TENSORS]
+    tensors.append(loaded.numbers)
     places, end = [], 0
     for tensor in tensors:
         places.append((end, tensor.dtype, tensor.shape))
@@ -244,7 +252,21 @@ def pack(loaded: LoadedPairs) -> PackedPairs:
     return PackedPairs(packed, places, texts, loaded.skipped, loaded.unreadable)
 
 
-def _read_ahead(reader: StepReader, steps: range, workers: int, *, pin: bool) -> Iterator[PackedPairs]:
+@dataclass(frozen=True)
+class _StepsInOrder:
+    """The steps to come, each with the pairs wanted; asked for one by one as workers become free."""
+
+    steps: range
+    order: Callable[[int], Sequence[int]] | None
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[tuple[int, Sequence[int] | None]]:
+        return ((step, None if self.order is None else self.order(step)) for step in self.steps)
+
+
+def _read_ahead(reader: StepReader, steps: _StepsInOrder, workers: int, *, pin: bool) -> Iterator[PackedPairs]:
     """The packed pairs of the steps in order, each read as a whole by one of the workers, which start now."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise InputError(
@@ -258,7 +280,7 @@ def _read_ahead(reader: StepReader, steps: range, workers: int, *, pin: bool) ->
     loader = DataLoader(
         _StepsOfWorker(_pickled(reader, workers)),  # type: ignore[arg-type]
         batch_size=None,
-        sampler=steps,
+        sampler=steps,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=_as_it_is,  # type: ignore[arg-type]
         worker_init_fn=_begin_worker,
@@ -271,18 +293,18 @@ def _read_ahead(reader: StepReader, steps: range, workers: int, *, pin: bool) ->
 
 
 class _StepsOfWorker:
-    """What a worker indexes by the step."""
+    """What a worker indexes by the step and the pairs wanted of it."""
 
     def __init__(self, pickled: bytes):
         self.pickled = pickled
         self.reader: StepReader | None = None
 
-    def __getitem__(self, step: int) -> PackedPairs:
+    def __getitem__(self, wanted: tuple[int, Sequence[int] | None]) -> PackedPairs:
         if self.reader is None:
             self.reader = pickle.loads(self.pickled)
             self.pickled = b""
         assert self.reader is not None
-        return pack(self.reader.read(step))
+        return pack(self.reader.read(*wanted))
 
 
 def _begin_worker(number: int) -> None:

@@ -33,7 +33,9 @@ class TrainingState:
     run: dict[str, Any]
     """What must not change between the parts of a run: options but for the number of steps, data, reward."""
     start: dict[str, Tensor]
-    """The weights that the run began with: drift is measured from them."""
+    """The weights that the run began with: drift is measured from them, and a trust region compares with them."""
+    curriculum: dict[str, Any] | None = None
+    """What is known of each pair, and the order of those to come."""
 
 
 def check_no_run(folder: Path) -> None:

@@ -7,10 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from rfp.data.augmentation import PhotometricAugmentation
+from rfp.data.geometric_augmentation import GeometricAugmentation
+from rfp.data.loading import STEPS_AHEAD
 from rfp.records import InputError
 from rfp.reinforce.baselines import BASELINES, Baseline
 from rfp.rewards import REWARDS, RewardName
 from rfp.rollout import RolloutOptions
+from rfp.training.curriculum import CurriculumOptions
+from rfp.training.schedules import ScheduleOptions
+from rfp.training.trust_region import TrustRegionOptions
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,21 @@ class TrainerOptions:
     """Factor on the descriptor's term."""
     frozen: tuple[str, ...] = ()
     """Shell patterns of parameters that must not change, for example 'block1.*'."""
+    rates: tuple[str, ...] = ()
+    """Factors on the learning rate by shell patterns of parameters, 'heat*=0.1' for example; the last that matches
+    holds."""
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    trust: TrustRegionOptions = field(default_factory=TrustRegionOptions)
+    entropy_weight: float = 0.0
+    """Reward for the entropy of the key-point distribution as a share of the largest possible (0 to 1,
+    "entropy_share_keypoints" in the metrics): above 0 it spreads the distribution out, below 0 it sharpens it. Ten times too much is harmful."""
     augment: bool = False
     """Photometric changes, independent for the two images of a pair."""
+    photometric: PhotometricAugmentation = field(default_factory=PhotometricAugmentation)
+    """How strong they are."""
+    geometric: GeometricAugmentation = field(default_factory=GeometricAugmentation)
+    """Rotation about the axis, crop and scale, independent for the two images; off unless given a strength."""
+    curriculum: CurriculumOptions = field(default_factory=CurriculumOptions)
     seed: int = 0
     """Decides the order of the pairs and every draw."""
     workers: int = 0
@@ -83,8 +102,15 @@ class TrainerOptions:
         for name in ("learning_rate", "clip_norm"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise InputError(f"expected {name} above 0, got {getattr(self, name)}")
+        if not math.isfinite(self.entropy_weight):
+            raise InputError(f"expected a finite entropy_weight, got {self.entropy_weight}; 0 is off")
         if self.workers < 0:
             raise InputError(f"expected workers of at least 0, got {self.workers}")
+        if self.curriculum.on and self.workers * STEPS_AHEAD > self.log_every:
+            raise InputError(
+                f"a curriculum decides log_every steps at a time, and {self.workers} workers read ahead "
+                f"{self.workers * STEPS_AHEAD}: expected log_every of at least that many, got {self.log_every}"
+            )
         if self.warmup_steps < 0:
             raise InputError(f"expected warmup_steps of at least 0, got {self.warmup_steps}")
         if not 0.0 <= self.averaging < 1.0:

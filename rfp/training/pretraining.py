@@ -21,9 +21,10 @@ from rfp.rollout import FeatureNetwork
 from rfp.training.checkpoint import load_checkpoint, prepare_run_folder, save_checkpoint, write_json
 from rfp.training.interruption import Interruption, deferred_interruption
 from rfp.training.metrics_log import MetricsLog
+from rfp.training.parameters import trainable_parameters
 from rfp.training.pretraining_losses import LabelledPairs, low_level_loss
 from rfp.training.pretraining_options import PretrainingOptions
-from rfp.training.trainer import clip_gradients, describe_pairs, judged, stream_seed, trainable_parameters
+from rfp.training.trainer import clip_gradients, describe_pairs, judged, stream_seed
 
 FREE_TO_CHANGE = ("steps", "seconds")
 """Options that a resumed run need not share with its beginning."""

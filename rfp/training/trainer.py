@@ -1,21 +1,20 @@
 """The training loop: roll out, reinforce, step; validate under deployment and keep the best weights."""
 
 import dataclasses
-import fnmatch
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rfp.data.augmentation import photometric_augmentation
-from rfp.data.loading import PairLoader
+from rfp.data.loading import LoadedPairs, PairLoader
 from rfp.data.pairs import PairSequence, PairStream
 from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
@@ -23,15 +22,27 @@ from rfp.models.state import device_of, in_eval_mode
 from rfp.records import InputError, PosedPair
 from rfp.reinforce.surrogate import surrogate_loss
 from rfp.rewards import REWARDS
-from rfp.rollout import FeatureNetwork, Reward, Rollout, TaskEstimator, default_estimator, rollout
+from rfp.rollout import (
+    FeatureNetwork,
+    Reward,
+    Rollout,
+    RolloutOptions,
+    TaskEstimator,
+    default_estimator,
+    rollout,
+)
 from rfp.stages import stage
 from rfp.training.checkpoint import TrainingState, load_checkpoint, prepare_run_folder, save_checkpoint, write_json
+from rfp.training.curriculum import Curriculum, hardness_of, pair_statistics
 from rfp.training.drift import Drift
 from rfp.training.interruption import Interruption, deferred_interruption
 from rfp.training.metrics_log import METRICS_NAME, VALIDATIONS_NAME, MetricsLog
 from rfp.training.options import JudgeOptions, TrainerOptions
+from rfp.training.parameters import parameter_groups, trainable_parameters
 from rfp.training.parts import Part, gradient_norms, network_parts
 from rfp.training.rollout_metrics import rollout_metrics
+from rfp.training.schedules import learning_rate_at, temperature_at
+from rfp.training.trust_region import TrustRegion, mean_entropy
 
 FREE_TO_CHANGE = ("steps", "workers", "strict")
 """Options that a resumed run need not share with its beginning."""
@@ -86,6 +97,7 @@ class Trainer:
         self.device = device_of(network)
         self.parameters = trainable_parameters(network, self.options.frozen)
         self.parts: dict[str, Part] = {}
+        self.groups = parameter_groups(network, self.options.frozen, self.options.rates)
 
     def fit(
         self,
@@ -135,23 +147,42 @@ class Trainer:
             return run.to_the_end()
 
     def gradient_step(
-        self, batches: Sequence[Sequence[PosedPair]], optimizer: torch.optim.Optimizer, generator: torch.Generator
+        self,
+        batches: Sequence[Sequence[PosedPair]],
+        optimizer: torch.optim.Optimizer,
+        generator: torch.Generator,
+        *,
+        temperature: float | None = None,
+        trust_region: TrustRegion | None = None,
+        on_rollout: Callable[[Rollout], None] | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
-        """One optimiser step over batches of pairs; its metrics as tensors on the device, without waiting for it."""
+        """One optimiser step over batches of pairs; its metrics as tensors on the device, without waiting for it.
+
+        Args:
+            temperature: τ of the match policy in this step; by default the options'.
+            trust_region: To the network that training began with, weighted by its options.
+            on_rollout: Called with each batch's rollout, on the device; must not wait for it.
+        """
+        options = self.options.rollout
+        if temperature is not None:
+            options = replace(options, matches=replace(options.matches, temperature=temperature))
         optimizer.zero_grad(set_to_none=True)
         rows = []
         for pairs in batches:
-            if self.options.augment:
-                pairs = [photometric_augmentation(pair, generator=generator) for pair in pairs]
+            pairs = self._augmented(pairs, generator)
             rolled = rollout(
                 self.network,
                 pairs,
-                options=self.options.rollout,
+                options=options,
                 generator=generator,
                 estimator=self.estimator,
                 reward=self.reward,
             )
-            rows.append(reinforce(rolled, self.options, scale=1.0 / len(batches)))
+            if on_rollout is not None:
+                on_rollout(rolled)
+            penalty, distances = self._penalty(rolled, pairs, options, trust_region)
+            row = reinforce(rolled, self.options, scale=1.0 / len(batches), penalty=penalty)
+            rows.append({**row, **distances})
         self.parts = self.parts or network_parts(self.network, batches[0][0].image1)
         parts = gradient_norms(self.network.named_parameters(), self.parts)
         with stage("optimiser"):
@@ -159,6 +190,29 @@ class Trainer:
             step_where(usable, optimizer)
         means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
         return {**means, "gradient_norm": norm, **parts, "skipped": (~usable).to(norm.dtype)}
+
+    def _augmented(self, pairs: Sequence[PosedPair], generator: torch.Generator) -> Sequence[PosedPair]:
+        """The pairs, turned and cropped, then with other light and focus, as far as the options say."""
+        options = self.options
+        if options.geometric.on:
+            pairs = [options.geometric(pair, generator=generator) for pair in pairs]
+        if options.augment:
+            photometric = options.photometric
+            pairs = [photometric_augmentation(pair, generator=generator, augmentation=photometric) for pair in pairs]
+        return pairs
+
+    def _penalty(
+        self, rolled: Rollout, pairs: Sequence[PosedPair], options: RolloutOptions, trust_region: TrustRegion | None
+    ) -> tuple[Float[Tensor, ""] | None, dict[str, Float[Tensor, ""]]]:
+        """(what is added to the surrogate, its parts by name); (None, nothing) where nothing is."""
+        penalty, parts = None, {}
+        if trust_region is not None:
+            with stage("trust region"):
+                penalty, parts = trust_region.penalty(rolled, pairs, options)
+        if self.options.entropy_weight != 0.0:
+            reward = self.options.entropy_weight * mean_entropy(rolled)
+            penalty = -reward if penalty is None else penalty - reward
+        return penalty, parts
 
 
 def judged(
@@ -175,8 +229,13 @@ def judged(
     )
 
 
-def reinforce(rolled: Rollout, options: TrainerOptions, *, scale: float = 1.0) -> dict[str, Float[Tensor, ""]]:
-    """Add the REINFORCE gradient of a rollout to the parameters' ``grad``, and return the draws' statistics."""
+def reinforce(
+    rolled: Rollout, options: TrainerOptions, *, scale: float = 1.0, penalty: Float[Tensor, ""] | None = None
+) -> dict[str, Float[Tensor, ""]]:
+    """Add the REINFORCE gradient of a rollout to the parameters' ``grad``, and return the draws' statistics.
+
+    ``penalty`` is added to the surrogate.
+    """
     loss = surrogate_loss(
         rolled.reward,
         rolled.log_prob_keypoints,
@@ -186,6 +245,7 @@ def reinforce(rolled: Rollout, options: TrainerOptions, *, scale: float = 1.0) -
         keypoint_weight=options.keypoint_weight,
         match_weight=options.match_weight,
     )
+    loss = loss if penalty is None else loss + penalty
     with stage("backward"):
         (loss * scale).backward()
     return rollout_metrics(rolled, options.rollout.keypoints)
@@ -220,26 +280,6 @@ def step_where(usable: Bool[Tensor, ""], optimizer: torch.optim.Optimizer) -> No
             value.copy_(torch.where(usable, value, old))
 
 
-def trainable_parameters(network: nn.Module, frozen: Sequence[str] = ()) -> list[nn.Parameter]:
-    """The parameters that require a gradient and match none of the shell patterns.
-
-    Raises:
-        InputError: a pattern that matches no parameter, or nothing left to train.
-    """
-    names = [name for name, _ in network.named_parameters()]
-    for pattern in frozen:
-        if not fnmatch.filter(names, pattern):
-            raise InputError(f"frozen pattern {pattern!r} matches no parameter; the first ones are {names[:3]}")
-    chosen = [
-        parameter
-        for name, parameter in network.named_parameters()
-        if parameter.requires_grad and not any(fnmatch.fnmatchcase(name, pattern) for pattern in frozen)
-    ]
-    if not chosen:
-        raise InputError("expected at least one parameter to train, got none; freeze fewer of them")
-    return chosen
-
-
 def stream_seed(seed: int, step: int) -> int:
     """What a stream's generator begins with at one step of a run; far from the small numbers that people choose.
 
@@ -267,18 +307,21 @@ class _RunState:
         self.on_step, self.on_validation = on_step, on_validation
         device = trainer.device
         self.optimizer = torch.optim.Adam(
-            trainer.parameters, lr=self.options.learning_rate, capturable=device.type == "cuda"
+            trainer.groups, lr=self.options.learning_rate, capturable=device.type == "cuda"
         )
         self.generator = torch.Generator(device=device).manual_seed(self.options.seed)
         self.step = 0
         self.best, self.best_step, self.best_score = _copy_of_weights(self.network), 0, float("-inf")
         self.average = _copy_of_weights(self.network) if self.options.averaging else None
+        self.trust_region = TrustRegion(self.network, self.options.trust) if self.options.trust.on else None
         self.validations: list[dict[str, Any]] = []
         self.start = _copy_of_weights(self.network)
         self.skipped, self.seconds = 0, 0.0
         self.identity = _identity(trainer, pairs, validation)
+        restored = None
         if resume and folder is not None:
-            self._restore(load_checkpoint(folder, run=self.identity, network=self.network))
+            restored = load_checkpoint(folder, run=self.identity, network=self.network)
+            self._restore(restored)
             if self.step > self.options.steps:
                 raise InputError(f"{folder}: {self.step} steps are done already; give --steps of at least that many")
         path = None if folder is None else folder / METRICS_NAME
@@ -287,7 +330,9 @@ class _RunState:
         path = None if folder is None or validation is None else folder / VALIDATIONS_NAME
         self.validation_log = MetricsLog(path, keep_up_to_step=kept)
         self.drift = None if validation is None else self._drift_from_start(validation)
-        self.pending: list[tuple[int, int, dict[str, Tensor]]] = []
+        self.curriculum = self._curriculum(restored)
+        self.statistics: list[Tensor] = []
+        self.pending: list[tuple[int, dict[str, float], dict[str, Tensor]]] = []
         self.loader = None if isinstance(pairs, PairStream) else self._loader(on_warning)
 
     def to_the_end(self) -> TrainingSummary:
@@ -302,14 +347,22 @@ class _RunState:
         per_step = options.pairs_per_step * options.accumulate
         while self.step < options.steps:
             with stage("pairs"):
-                pairs, skipped = self._pairs_of_step(per_step)
+                loaded = self._pairs_of_step(per_step)
+            pairs = loaded.pairs
             batches = [pairs[k : k + options.pairs_per_step] for k in range(0, per_step, options.pairs_per_step)]
-            for group in self.optimizer.param_groups:
-                group["lr"] = options.learning_rate * min(1.0, (self.step + 1) / max(1, options.warmup_steps))
-            metrics = self.trainer.gradient_step(batches, self.optimizer, self.generator)
+            scheduled = self._set_rates()
+            metrics = self.trainer.gradient_step(
+                batches,
+                self.optimizer,
+                self.generator,
+                temperature=scheduled.get("temperature"),
+                trust_region=self.trust_region,
+                on_rollout=self._watch,
+            )
+            self._remember(loaded.numbers)
             self.step += 1
             self._average_weights()
-            self.pending.append((self.step, skipped, metrics))
+            self.pending.append((self.step, {**scheduled, "skipped_pairs": loaded.skipped}, metrics))
             at_end = self.step == options.steps
             if at_end or self.step % options.log_every == 0:
                 self.seconds = time.perf_counter() - started
@@ -342,6 +395,18 @@ class _RunState:
             seconds=time.perf_counter() - started,
         )
 
+    def _set_rates(self) -> dict[str, float]:
+        """Give the optimiser the learning rates of the present step, and return what is scheduled by name."""
+        options, schedule = self.options, self.options.schedule
+        rate = learning_rate_at(self.step, options.learning_rate, options.warmup_steps, schedule, options.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        scheduled = {} if schedule.rate == "constant" else {"learning_rate": rate}
+        if schedule.final_temperature is not None:
+            first = options.rollout.matches.temperature
+            scheduled["temperature"] = temperature_at(self.step, first, schedule, options.steps)
+        return scheduled
+
     def _loader(self, on_warning: Callable[[str], None] | None) -> PairLoader:
         options = self.options
         return PairLoader(
@@ -353,19 +418,52 @@ class _RunState:
             strict=options.strict,
             device=self.trainer.device,
             on_warning=on_warning,
+            order=None if self.curriculum is None else self.curriculum.indices,
         )
 
-    def _pairs_of_step(self, count: int) -> tuple[list[PosedPair], int]:
-        """The pairs of the present step on the network's device, and how many could not be read.
+    def _watch(self, rolled: Rollout) -> None:
+        """Keep on the device what the curriculum asks of a batch."""
+        if self.curriculum is not None:
+            self.statistics.append(pair_statistics(rolled))
 
-        By the seed and the step alone: a run resumes.
+    def _remember(self, numbers: Int[Tensor, "P"]) -> None:
+        """Tell the curriculum which pairs of the data set the batches of a step were."""
+        if self.curriculum is not None:
+            self.curriculum.add(numbers, torch.cat(self.statistics, dim=1))
+            self.statistics = []
+
+    def _curriculum(self, restored: TrainingState | None) -> Curriculum | None:
+        """The order of the pairs by the rewards seen, where one is wanted."""
+        options, pairs = self.options, self.pairs
+        if not options.curriculum.on:
+            return None
+        if isinstance(pairs, PairStream):
+            raise InputError("a curriculum is for data sets; a stream makes new pairs at every step: leave it out")
+        hardness = None
+        if restored is None and options.curriculum.warmup_steps > 0:
+            hardness = hardness_of(pairs, lambda chosen: judged(self.network, chosen, options.judge).errors_deg)
+        curriculum = Curriculum(
+            options.curriculum,
+            len(pairs),
+            pairs_per_step=options.pairs_per_step * options.accumulate,
+            block=options.log_every,
+            seed=options.seed,
+            hardness=hardness,
+        )
+        if restored is not None and restored.curriculum is not None:
+            curriculum.restore(restored.curriculum)
+        return curriculum
+
+    def _pairs_of_step(self, count: int) -> LoadedPairs:
+        """The pairs of the present step on the network's device.
+
+        By the seed and the step (and the rewards seen, under a curriculum) alone: a run resumes.
         """
         if self.loader is None:
             generator = torch.Generator(device=self.trainer.device)
             generator.manual_seed(stream_seed(self.options.seed, self.step))
-            return self.pairs.draw(count, generator=generator), 0
-        loaded = next(self.loader)
-        return loaded.pairs, loaded.skipped
+            return LoadedPairs(self.pairs.draw(count, generator=generator))
+        return next(self.loader)
 
     @torch.no_grad()
     def _average_weights(self) -> None:
@@ -401,12 +499,14 @@ class _RunState:
             return
         names = list(self.pending[0][-1])
         columns = [torch.stack([row[name].detach() for name in names]) for *_, row in self.pending]
-        for (step, skipped, _), values in zip(self.pending, torch.stack(columns).tolist(), strict=True):
-            row = {"step": step, **dict(zip(names, values, strict=True)), "skipped_pairs": skipped}
+        for (step, known, _), values in zip(self.pending, torch.stack(columns).tolist(), strict=True):
+            row = {"step": step, **dict(zip(names, values, strict=True)), **known}
             row["seconds"] = self.seconds
             self.skipped += int(row["skipped"])
             self.log.append(row)
         self.pending = []
+        if self.curriculum is not None:
+            self.curriculum.read(self.step)
         if self.on_step is not None:
             self.on_step(self.log.rows[-1])
 
@@ -453,12 +553,15 @@ class _RunState:
             seconds=self.seconds,
             run=self.identity,
             start=self.start,
+            curriculum=None if self.curriculum is None else self.curriculum.state(),
         )
 
     def _restore(self, state: TrainingState) -> None:
         self.network.load_state_dict(state.network)
         if state.average is not None:
             self.average = {name: value.to(self.trainer.device) for name, value in state.average.items()}
+        if self.trust_region is not None:
+            self.trust_region.start.load_state_dict(state.start)
         self.optimizer.load_state_dict(state.optimizer)
         self.generator.set_state(state.generator)
         self.step, self.seconds, self.skipped = state.step, state.seconds, state.skipped_steps
@@ -470,15 +573,22 @@ def _identity(
     trainer: Trainer, pairs: PairSequence | PairStream, validation: Sequence[PosedPair] | None
 ) -> dict[str, Any]:
     """What a resumed run must share with its beginning. The number of steps may grow; how pairs are read is free."""
-    chosen = {name: value for name, value in asdict(trainer.options).items() if name not in FREE_TO_CHANGE}
     reward: Any = trainer.reward
     return {
-        **chosen,
+        **lasting_options(trainer.options),
         "data": describe_pairs(pairs),
         "validation": None if validation is None else describe_pairs(validation),
         "estimator": type(trainer.estimator).__name__,
         "reward": repr(reward) if dataclasses.is_dataclass(reward) else type(reward).__name__,
     }
+
+
+def lasting_options(options: TrainerOptions) -> dict[str, Any]:
+    """The options that a resumed run must share with its beginning; with the length of a schedule, if there is one."""
+    lasting = {name: value for name, value in asdict(options).items() if name not in FREE_TO_CHANGE}
+    if options.schedule.on and options.schedule.steps is None:
+        lasting["schedule"]["steps"] = options.steps
+    return lasting
 
 
 def describe_pairs(pairs: PairSequence | PairStream) -> str:

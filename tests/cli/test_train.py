@@ -200,6 +200,28 @@ def test_a_resumed_run_keeps_its_images_and_its_folder(session_pairs_folder, tmp
     says(capsys, "--output")
 
 
+STABLE = [
+    *("--trust.keypoints", "0.1", "--trust.descriptors", "0.1", "--entropy-weight", "0.01"),
+    *("--schedule.rate", "cosine", "--schedule.final-temperature", "0.1", "--rates", "heat*=0.1", "descriptors*=2"),
+    *("--curriculum.share", "0.8", "--geometric.rotation-deg", "10", "--augment", "--photometric.blur", "2"),
+]
+
+
+def test_every_way_to_steady_a_run_is_a_flag_and_a_schedule_keeps_its_length(session_pairs_folder, tmp_path, capsys):
+    output = tmp_path / "run"
+    assert train(session_pairs_folder, tmp_path / "no", "--steps", "1", "--rates", "encoder*=0.1") == 2
+    says(capsys, "encoder*=0.1", "decides no parameter")
+    assert train(session_pairs_folder, output, "--steps", "2", *STABLE) == 0
+    capsys.readouterr()
+    options = json.loads((output / "options.json").read_text())["trainer"]
+    assert (options["rates"], options["photometric"]["blur"]) == (["heat*=0.1", "descriptors*=2"], 2.0)
+    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert {"kl_start", "drift_start", "entropy_share_keypoints", "learning_rate", "temperature"} <= set(rows[1])
+    assert rows[1]["temperature"] == 0.1
+    assert main(["train", "--resume", str(output), "--steps", "3"]) == 2
+    says(capsys, "schedule.steps 2", "3")
+
+
 def test_an_output_that_cannot_be_a_folder_is_one_line(session_pairs_folder, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert train(session_pairs_folder, tmp_path / "file", "--steps", "1") == 2

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rfp.cli.train import VALIDATION_SEED
-from rfp.data import PosedPairs
+from rfp.data import GeometricAugmentation, PhotometricAugmentation, PosedPairs
 from rfp.data.loading import batch_indices
 from rfp.models.pretrained import load_weights
 from rfp.policy.keypoints import KeypointOptions
@@ -22,9 +22,12 @@ from rfp.robust.options import RansacOptions
 from rfp.rollout import RolloutOptions, rollout
 from rfp.training import JudgeOptions, Trainer, TrainerOptions
 from rfp.training import trainer as trainer_module
+from rfp.training.curriculum import CurriculumOptions
 from rfp.training.metrics_log import read_metrics
 from rfp.training.options import options_from_json
+from rfp.training.schedules import ScheduleOptions
 from rfp.training.trainer import stream_seed
+from rfp.training.trust_region import TrustRegionOptions
 from tests.networks import TinyTestNetwork
 
 OPTIONS = TrainerOptions(
@@ -345,6 +348,31 @@ def test_accumulated_batches_give_the_mean_gradient(pairs, monkeypatch):
         assert one.abs().max() > 0 or one.numel() == 1
 
 
+def test_pairs_are_augmented_as_far_as_the_options_say(pairs, monkeypatch):
+    seen = []
+
+    def recorded(network, pairs, **kwargs):
+        seen.append(pairs[0])
+        return rollout(network, pairs, **kwargs)
+
+    monkeypatch.setattr("rfp.training.trainer.rollout", recorded)
+    turning = {"geometric": GeometricAugmentation(rotation_deg=20.0)}
+    nothing = PhotometricAugmentation(brightness=0.0, contrast=0.0, gamma=0.0, saturation=0.0, blur=0.0, noise=0.0)
+    weak = {"augment": True, "photometric": nothing}
+    for more in ({}, turning, {**turning, "augment": True}, {"augment": True}, weak):
+        trainer = Trainer(TinyTestNetwork(), replace(OPTIONS, **{"augment": False, **more}))
+        optimizer = torch.optim.SGD(trainer.parameters, lr=0.0)
+        trainer.gradient_step([[pairs[0]]], optimizer, torch.Generator().manual_seed(0))
+    plain, turned, both, lit, unlit = seen
+    assert torch.equal(plain.image1, pairs[0].image1)
+    assert not torch.equal(turned.R, plain.R)
+    assert torch.equal(both.R, turned.R)
+    assert not torch.equal(both.image1, turned.image1)
+    assert torch.equal(lit.R, plain.R)
+    assert (lit.image1 - plain.image1).abs().mean() > 0.01
+    torch.testing.assert_close(unlit.image1, plain.image1, atol=2e-6, rtol=0)
+
+
 def test_no_pairs_are_refused():
     with pytest.raises(InputError, match="at least one pair"):
         Trainer(TinyTestNetwork(), OPTIONS).fit([])
@@ -360,7 +388,17 @@ def test_every_epoch_is_a_permutation_and_depends_on_the_seed_alone():
 def test_options_survive_json():
     from dataclasses import asdict
 
-    options = replace(OPTIONS, frozen=("a.*", "b"), rollout=RolloutOptions.paper(), baseline="mean")
+    options = replace(
+        OPTIONS,
+        frozen=("a.*", "b"),
+        rates=("c=0.1",),
+        rollout=RolloutOptions.paper(),
+        baseline="mean",
+        schedule=ScheduleOptions(rate="cosine", final_temperature=0.5),
+        trust=TrustRegionOptions(keypoints=0.5),
+        curriculum=CurriculumOptions(share=0.5),
+        geometric=GeometricAugmentation(zoom=1.5),
+    )
     assert options_from_json(TrainerOptions, json.loads(json.dumps(asdict(options)))) == options
     with pytest.raises(InputError, match="no option 'speed'"):
         options_from_json(TrainerOptions, {"speed": 3})
