@@ -10,13 +10,13 @@ import pickle
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import count
 from typing import Any
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -40,10 +40,12 @@ class LoadedPairs:
     """Of the step's own pairs, those that could not be read; others stand in their places."""
     unreadable: tuple[str, ...] = ()
     """What was wrong, one line for each pair that was tried in vain."""
+    numbers: Int[Tensor, "B"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    """Of the pairs in the sequence that they were read from."""
 
     def to(self, device: torch.device | str) -> "LoadedPairs":
         pairs = [map_tensors(pair, lambda tensor: _to(tensor, device)) for pair in self.pairs]
-        return replace(self, pairs=pairs)
+        return replace(self, pairs=pairs, numbers=_to(self.numbers, device))
 
 
 def batch_indices(step: int, batch_size: int, num_pairs: int, seed: int) -> list[int]:
@@ -83,13 +85,14 @@ class StepReader:
             InputError: a pair cannot be read and ``strict``, or no pair at all can.
         """
         total = len(self.pairs)
-        pairs, unreadable, skipped = [], [], 0
+        pairs, numbers, unreadable, skipped = [], [], [], 0
         spare = count((step + 1) * self.batch_size)
         for index in batch_indices(step, self.batch_size, total, self.seed):
             tried = 0
             while True:
                 try:
                     pairs.append(self.pairs[index])
+                    numbers.append(index)
                     break
                 except InputError as error:
                     if self.strict:
@@ -101,7 +104,7 @@ class StepReader:
                         raise InputError(f"no pair of {total} can be read; the first problem: {error}") from error
                     tried += 1
                     index = _pair_at(next(spare), total, self.seed)
-        return LoadedPairs(pairs, skipped, tuple(dict.fromkeys(unreadable)))
+        return LoadedPairs(pairs, skipped, tuple(dict.fromkeys(unreadable)), torch.tensor(numbers))
 
 
 class PairLoader(Iterator[LoadedPairs]):
@@ -198,7 +201,7 @@ class PackedPairs:
 
     data: Shaped[Tensor, "n"]
     places: list[tuple[int, torch.dtype, torch.Size]]
-    """Where each tensor begins, and what it is: those of the first pair, of the second, …"""
+    """Where each tensor begins, and what it is: those of the first pair, of the second, …, the numbers of the pairs."""
     texts: list[tuple[str, str]]
     """The scene and the name of each pair."""
     skipped: int
@@ -211,7 +214,7 @@ class PackedPairs:
     def unpack(self, device: torch.device | str) -> LoadedPairs:
         """The pairs as views of one tensor on the device."""
         there = _to(self.data, device)
-        tensors = [
+        *tensors, numbers = [
             there[start : start + shape.numel() * dtype.itemsize].view(dtype).view(shape)
             for start, dtype, shape in self.places
         ]
@@ -222,7 +225,7 @@ class PackedPairs:
             )
             for number, (scene, name) in enumerate(self.texts)
         ]
-        return LoadedPairs(pairs, self.skipped, self.unreadable)
+        return LoadedPairs(pairs, self.skipped, self.unreadable, numbers)
 
 
 def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
@@ -233,6 +236,7 @@ def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
 def pack(loaded: LoadedPairs) -> PackedPairs:
     """The same pairs in one tensor, bit for bit."""
     tensors = [getattr(pair, name).contiguous() for pair in loaded.pairs for name in TENSORS]
+    tensors.append(loaded.numbers)
     places, end = [], 0
     for tensor in tensors:
         places.append((end, tensor.dtype, tensor.shape))

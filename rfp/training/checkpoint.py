@@ -32,6 +32,8 @@ class TrainingState:
     seconds: float
     run: dict[str, Any]
     """What must not change between the parts of a run: options but for the number of steps, data, reward."""
+    rewards: dict[str, Tensor] | None = None
+    """The averages of the pairs' rewards, where the run remembers them."""
 
 
 def check_no_run(folder: Path) -> None:

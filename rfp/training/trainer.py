@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rfp.data.augmentation import photometric_augmentation
@@ -21,9 +21,8 @@ from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
 from rfp.models.state import device_of, in_eval_mode
 from rfp.records import InputError, PosedPair
-from rfp.reinforce.diagnostics import draw_statistics
-from rfp.reinforce.surrogate import surrogate_loss
-from rfp.rewards import REWARDS
+from rfp.reinforce import RewardMemory, coefficient_of_others, draw_statistics, surrogate_loss
+from rfp.rewards import REWARDS, reward_of_terms
 from rfp.rollout import FeatureNetwork, Reward, Rollout, TaskEstimator, default_estimator, rollout
 from rfp.stages import stage
 from rfp.training.checkpoint import TrainingState, load_checkpoint, prepare_run_folder, save_checkpoint, write_json
@@ -80,7 +79,7 @@ class Trainer:
         self.network = network
         self.options = TrainerOptions() if options is None else options
         self.estimator = default_estimator(self.options.rollout) if estimator is None else estimator
-        self.reward = REWARDS[self.options.reward] if reward is None else reward
+        self.reward = reward_by_options(self.options) if reward is None else reward
         self.device = device_of(network)
         self.parameters = trainable_parameters(network, self.options.frozen)
 
@@ -132,12 +131,20 @@ class Trainer:
             return run.to_the_end()
 
     def gradient_step(
-        self, batches: Sequence[Sequence[PosedPair]], optimizer: torch.optim.Optimizer, generator: torch.Generator
+        self,
+        batches: Sequence[Sequence[PosedPair]],
+        optimizer: torch.optim.Optimizer,
+        generator: torch.Generator,
+        memory: RewardMemory | None = None,
+        numbers: Sequence[Int[Tensor, "B"]] | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
-        """One optimiser step over batches of pairs; its metrics as tensors on the device, without waiting for it."""
+        """One optimiser step over batches of pairs; its metrics as tensors on the device, without waiting for it.
+
+        ``memory`` and the ``numbers`` of the pairs in it are for options that remember rewards.
+        """
         optimizer.zero_grad(set_to_none=True)
         rows = []
-        for pairs in batches:
+        for which, pairs in enumerate(batches):
             if self.options.augment:
                 pairs = [photometric_augmentation(pair, generator=generator) for pair in pairs]
             rolled = rollout(
@@ -147,8 +154,10 @@ class Trainer:
                 generator=generator,
                 estimator=self.estimator,
                 reward=self.reward,
+                deployed=self.options.baseline == "self_critical",
             )
-            rows.append(reinforce(rolled, self.options, scale=1.0 / len(batches)))
+            number = None if numbers is None else numbers[which]
+            rows.append(reinforce(rolled, self.options, scale=1.0 / len(batches), memory=memory, number=number))
         with stage("optimiser"):
             norm, usable = clip_gradients(self.parameters, self.options.clip_norm)
             step_where(usable, optimizer)
@@ -170,14 +179,47 @@ def judged(
     )
 
 
-def reinforce(rolled: Rollout, options: TrainerOptions, *, scale: float = 1.0) -> dict[str, Float[Tensor, ""]]:
-    """Add the REINFORCE gradient of a rollout to the parameters' ``grad``, and return the draws' statistics."""
+def reward_by_options(options: TrainerOptions) -> Reward:
+    """The reward by its name, or the weighted sum of several."""
+    return reward_of_terms(options.reward_terms) if options.reward_terms else REWARDS[options.reward]
+
+
+def reinforce(
+    rolled: Rollout,
+    options: TrainerOptions,
+    *,
+    scale: float = 1.0,
+    memory: RewardMemory | None = None,
+    number: Int[Tensor, "B"] | None = None,
+) -> dict[str, Float[Tensor, ""]]:
+    """Add the REINFORCE gradient of a rollout to the parameters' ``grad``, and return the draws' statistics.
+
+    Args:
+        memory: Of earlier rewards, where the options need it; read, and only then updated.
+        number: Of each pair in it; None for pairs of a stream.
+    """
+    reference, weight = rolled.deployed_reward, None
+    if options.remembers_rewards:
+        if memory is None:
+            raise InputError(f"baseline {options.baseline!r} or normalised rewards expected a memory, got none")
+        number = rolled.valid.new_full(rolled.valid.shape, -1, dtype=torch.long) if number is None else number
+        remembered, spread = memory.read(number)
+        reference = remembered if options.baseline == "moving_average" else reference
+        weight = 1.0 / spread if options.normalize_rewards else None
+        memory.update(number, rolled.reward, rolled.valid)
+    coefficient = options.control_coefficient
+    if rolled.control is not None and coefficient == "estimated":
+        coefficient = coefficient_of_others(rolled.reward, rolled.control, valid=rolled.valid)
     loss = surrogate_loss(
         rolled.reward,
         rolled.log_prob_keypoints,
         rolled.log_prob_matches,
         baseline=options.baseline,
+        reference=reference,
+        control=rolled.control,
+        coefficient=1.0 if isinstance(coefficient, str) else coefficient,
         valid=rolled.valid,
+        weight=weight,
         keypoint_weight=options.keypoint_weight,
         match_weight=options.match_weight,
     )
@@ -271,6 +313,10 @@ class _RunState:
         self.step = 0
         self.best, self.best_step, self.best_score = _copy_of_weights(self.network), 0, float("-inf")
         self.average = _copy_of_weights(self.network) if self.options.averaging else None
+        self.memory: RewardMemory | None = None
+        if self.options.remembers_rewards:
+            number = 0 if isinstance(pairs, PairStream) else len(pairs)
+            self.memory = RewardMemory(number, decay=self.options.reward_memory, device=device)
         self.validations: list[dict[str, Any]] = []
         self.skipped, self.seconds = 0, 0.0
         self.identity = _identity(trainer, pairs, validation)
@@ -295,11 +341,13 @@ class _RunState:
         per_step = options.pairs_per_step * options.accumulate
         while self.step < options.steps:
             with stage("pairs"):
-                pairs, skipped = self._pairs_of_step(per_step)
-            batches = [pairs[k : k + options.pairs_per_step] for k in range(0, per_step, options.pairs_per_step)]
+                pairs, numbers, skipped = self._pairs_of_step(per_step)
+            starts = range(0, per_step, options.pairs_per_step)
+            batches = [pairs[k : k + options.pairs_per_step] for k in starts]
+            of_batches = [numbers[k : k + options.pairs_per_step] for k in starts]
             for group in self.optimizer.param_groups:
                 group["lr"] = options.learning_rate * min(1.0, (self.step + 1) / max(1, options.warmup_steps))
-            metrics = self.trainer.gradient_step(batches, self.optimizer, self.generator)
+            metrics = self.trainer.gradient_step(batches, self.optimizer, self.generator, self.memory, of_batches)
             self.step += 1
             self._average_weights()
             self.pending.append((self.step, skipped, metrics))
@@ -348,17 +396,18 @@ class _RunState:
             on_warning=on_warning,
         )
 
-    def _pairs_of_step(self, count: int) -> tuple[list[PosedPair], int]:
-        """The pairs of the present step on the network's device, and how many could not be read.
+    def _pairs_of_step(self, count: int) -> tuple[list[PosedPair], Int[Tensor, "B"], int]:
+        """The pairs of the present step on the network's device, their numbers, and how many could not be read.
 
         By the seed and the step alone: a run resumes.
         """
         if self.loader is None:
             generator = torch.Generator(device=self.trainer.device)
             generator.manual_seed(stream_seed(self.options.seed, self.step))
-            return self.pairs.draw(count, generator=generator), 0
+            none = torch.full((count,), -1, device=self.trainer.device)
+            return self.pairs.draw(count, generator=generator), none, 0
         loaded = next(self.loader)
-        return loaded.pairs, loaded.skipped
+        return loaded.pairs, loaded.numbers, loaded.skipped
 
     @torch.no_grad()
     def _average_weights(self) -> None:
@@ -432,6 +481,7 @@ class _RunState:
             skipped_steps=self.skipped,
             seconds=self.seconds,
             run=self.identity,
+            rewards=None if self.memory is None else self.memory.state_dict(),
         )
 
     def _restore(self, state: TrainingState) -> None:
@@ -443,6 +493,8 @@ class _RunState:
         self.step, self.seconds, self.skipped = state.step, state.seconds, state.skipped_steps
         self.best, self.best_step, self.best_score = state.best, state.best_step, state.best_score
         self.validations = state.validations
+        if self.memory is not None and state.rewards is not None:
+            self.memory.load_state_dict(state.rewards)
 
 
 def _identity(
