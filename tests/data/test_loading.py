@@ -237,8 +237,9 @@ def test_packing_changes_no_bit_no_type_and_no_shape(session_pairs_folder):
         pair, K1=pair.K1.double(), t=torch.tensor([float("nan"), 0.0, -0.0]), image1=pair.image1[:, :7, :5]
     )
     strided = replace(pair, image2=pair.image2.transpose(1, 2), R=torch.eye(3, dtype=torch.float16))
-    unpacked = pack(LoadedPairs([double, strided], 1, ("a",))).unpack("cpu")
+    unpacked = pack(LoadedPairs([double, strided], 1, ("a",), torch.tensor([7, 2]))).unpack("cpu")
     assert (unpacked.skipped, unpacked.unreadable) == (1, ("a",))
+    assert unpacked.numbers.tolist() == [7, 2]
     for before, after in zip((double, strided), unpacked.pairs, strict=True):
         assert same(replace(before, t=pair.t), replace(after, t=pair.t))
         assert before.t.view(torch.int32).tolist() == after.t.view(torch.int32).tolist()
