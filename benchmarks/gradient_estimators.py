@@ -73,7 +73,7 @@ def estimates(name: str, pairs: list[dict[str, Group]], *, warm_up: int) -> dict
     groups = [pair[estimator.layout] for pair in pairs]
     reward = torch.stack([group.rewards[estimator.reward] for group in groups])  # (P, G, S, T)
     reference = _reference(estimator.baseline, reward, groups)
-    control = coefficient = None
+    control, coefficient = None, 1.0
     if estimator.coefficient is not None:
         control = MatchExpectation(
             torch.stack([group.control.sampled for group in groups]),
@@ -89,7 +89,7 @@ def estimates(name: str, pairs: list[dict[str, Group]], *, warm_up: int) -> dict
         baseline=estimator.baseline,
         reference=reference,
         control=control,
-        **({} if coefficient is None else {"coefficient": coefficient}),
+        coefficient=coefficient,
     ).sum()
     of_x, of_m = torch.autograd.grad(surrogate, (log_x, log_m), retain_graph=True)
     detector = (of_x[..., None] * torch.stack([group.keypoints for group in groups])).sum(-2)

@@ -29,7 +29,7 @@ class Frozen(nn.Module):
     So that one backward pass gives the gradients of all draws, each in its own copy.
     """
 
-    def __init__(self, network: nn.Module, features: DenseFeatures, num_draws: int):
+    def __init__(self, network: rfp.FeatureNetwork, features: DenseFeatures, num_draws: int):
         super().__init__()
         self.network, self.num_draws = [network], num_draws
         copies = features.feature_map.repeat_interleave(num_draws, dim=0)
@@ -52,6 +52,7 @@ class _Extract(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        assert isinstance(self.network, rfp.FeatureNetwork)
         features = self.network.extract(images)
         return features.log_heat, features.feature_map
 
@@ -81,9 +82,8 @@ def projections(network: nn.Module, images: Tensor, directions: int, generator: 
             name: torch.randint(0, 2, value.shape, generator=generator).to(value) * 2 - 1
             for name, value in parameters.items()
         }
-        (log_heat, feature_map), (du, dv) = jvp(
-            lambda p: functional_call(module, p, (images,)), (parameters,), (signs,)
-        )
+        value, tangent, *_ = jvp(lambda p: functional_call(module, p, (images,)), (parameters,), (signs,))
+        (log_heat, feature_map), (du, dv) = value, tangent
         heat.append(du.flatten())
         maps.append(dv.flatten())
     return DenseFeatures(log_heat, feature_map), torch.stack(heat), torch.stack(maps)
@@ -99,6 +99,7 @@ def draw_groups(
     generator: torch.Generator,
 ) -> dict[str, Group]:
     """The draws of a pair in the layouts "3 x 3" and "9 x 1", which share the draws of their first rows and columns."""
+    assert isinstance(network, rfp.FeatureNetwork)
     images = torch.stack([pair.image1, pair.image2])
     features, heat, maps = projections(network, images, directions, generator)
     parts = {}
