@@ -281,6 +281,8 @@ def _cell(value: Any) -> str:
         return _slashed(value)
     if isinstance(value, dict) and value.keys() == {"median", "quartiles"}:
         return f"{_cell(value['median'])} ({' to '.join(map(_cell, value['quartiles']))})"
+    if isinstance(value, dict) and value.keys() == {"mean", "low", "high"}:
+        return f"{_cell(value['mean'])} ({_cell(value['low'])} to {_cell(value['high'])})"
     if isinstance(value, dict):
         return ", ".join(f"{_words(str(key))} {_cell(item)}" for key, item in value.items())
     if isinstance(value, list):

@@ -109,6 +109,19 @@ class Matches:
 
 
 @dataclass(frozen=True)
+class MatchExpectation:
+    """A reward that adds over matches, a(M) = mean of the values of the drawn matches: of each draw, and expected.
+
+    V is 1 where the values depend on no draw of matches, and T where set t was made for draw t.
+    """
+
+    sampled: Float[Tensor, "*B S V T"]
+    """a of each draw under each set of values. Detached."""
+    expected: Float[Tensor, "*B S V"]
+    """E[a | X] under each set, exactly; differentiable in the descriptors, the values held fixed."""
+
+
+@dataclass(frozen=True)
 class Correspondences:
     """Matched points of a batch of two-view problems, as a task's estimator receives them. Detached."""
 

@@ -8,7 +8,7 @@ masks begins after it.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,6 +25,7 @@ from rfp.policy.keypoints import (
     keypoint_noise_shape,
     top_keypoints,
 )
+from rfp.policy.match_expectation import check_exact, every_candidate, match_expectation
 from rfp.policy.matches import MatchDistribution, MatchOptions, draw_matches, match_distribution, match_noise_shape
 from rfp.records import (
     Correspondences,
@@ -33,11 +34,13 @@ from rfp.records import (
     InputError,
     Keypoints,
     Matches,
+    MatchExpectation,
     PosedPair,
+    RelativePose,
     TwoViewGeometry,
     map_tensors,
 )
-from rfp.rewards import PoseErrorReward
+from rfp.rewards import ADDITIVE_REWARDS, AdditiveReward, PoseErrorReward
 from rfp.robust.options import RansacOptions
 from rfp.robust.relative_pose import RelativePoseEstimator
 from rfp.stages import stage
@@ -100,6 +103,29 @@ class Reward(Protocol):
 
 
 @dataclass(frozen=True)
+class ControlOptions:
+    """A reward that adds over matches and whose expectation is known: a control variate, or the reward itself."""
+
+    values: Literal["none", "reward", "epipolar", "disk", "sampson"] = "none"
+    """What a match is worth: nothing is computed; what the reward itself pays for it (it has to add over matches, and
+    with a coefficient of 1 its matches' term is then exact); or one of the rewards that do."""
+    geometry: Literal["true", "independent_draw", "own_estimate_biased"] = "true"
+    """Under which geometry: the true pose; the estimate from the next draw of matches of the same key points, which
+    needs no truth; or the draw's own estimate, which depends on the matches that it judges and biases the gradient."""
+
+    def __post_init__(self):
+        if self.values not in ("none", "reward", *ADDITIVE_REWARDS):
+            raise InputError(
+                f"expected values of none, reward, {', '.join(ADDITIVE_REWARDS)}, got {self.values!r}; others do not "
+                "add over matches"
+            )
+        if self.geometry not in ("true", "independent_draw", "own_estimate_biased"):
+            raise InputError(
+                f"expected a geometry of true, independent_draw or own_estimate_biased, got {self.geometry!r}"
+            )
+
+
+@dataclass(frozen=True)
 class RolloutOptions:
     """How a batch of pairs becomes rewards."""
 
@@ -114,6 +140,10 @@ class RolloutOptions:
     max_error_px: float = 1.0
     """Inlier threshold of the estimator in the loop, in pixels of the images as they are given."""
     ransac: RansacOptions = field(default_factory=lambda: RansacOptions(num_hypotheses=64, resample_rounds=2))
+    common_random_numbers: bool = False
+    """The estimator in the loop uses the same noise for all draws of a pair, so that their rewards differ by what was
+    drawn rather than by its luck. Each draw's own distribution stays what it is, and the gradient unbiased."""
+    control: ControlOptions = field(default_factory=ControlOptions)
 
     def __post_init__(self):
         if self.num_keypoint_draws < 1 or self.num_match_draws < 1:
@@ -123,6 +153,12 @@ class RolloutOptions:
             )
         if not 0.0 < self.max_error_px < math.inf:
             raise InputError(f"expected max_error_px above 0, got {self.max_error_px}; 1 is usual")
+        if self.control.values != "none":
+            check_exact(self.matches)
+        if self.control.geometry == "independent_draw" and self.num_match_draws < 2:
+            raise InputError(
+                "the geometry of an independent draw expected num_match_draws of at least 2, got 1; raise it"
+            )
 
     @classmethod
     def paper(cls, **changes) -> "RolloutOptions":
@@ -144,6 +180,8 @@ class RolloutNoise:
     keypoints2: Float[Tensor, "B S L"]
     matches: Float[Tensor, "B S T Q"]
     estimator: Float[Tensor, "B S T ..."]
+    deployed: Float[Tensor, "B 1 1 ..."] | None = None
+    """Of the estimator on the deployed detector's matches, where its reward is asked for."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +212,10 @@ class Rollout:
     """At the drawn key points."""
     match_policy: MatchDistribution
     """The matches of each draw of key points were drawn from it, (B, S, C)."""
+    control: MatchExpectation | None = None
+    """The additive reward of ``options.control``, drawn and expected. The expectation carries a gradient, too."""
+    deployed_reward: Float[Tensor, "B"] | None = None
+    """Of the deployed detector on each pair, where asked for: the baseline of self-critical training."""
 
 
 def rollout(
@@ -184,6 +226,7 @@ def rollout(
     generator: torch.Generator,
     estimator: TaskEstimator | None = None,
     reward: Reward | None = None,
+    deployed: bool = False,
 ) -> Rollout:
     """Draws of key points and matches for each pair, the poses estimated from them, and what those were worth.
 
@@ -196,13 +239,14 @@ def rollout(
         generator: On that device too.
         estimator: Default: batched RANSAC for the relative pose, by ``options``.
         reward: Default: the paper's soft-clipped pose error.
+        deployed: Also compute the reward of the deployed detector, with noise of its own.
 
     Raises:
-        InputError: no pairs.
+        InputError: no pairs; ``options.control`` asks for what the reward or the estimator does not give.
     """
     options = RolloutOptions() if options is None else options
     estimator = default_estimator(options) if estimator is None else estimator
-    noise = draw_noise(pairs, options=options, estimator=estimator, generator=generator)
+    noise = draw_noise(pairs, options=options, estimator=estimator, generator=generator, deployed=deployed)
     return rollout_on_noise(network, pairs, noise, options=options, estimator=estimator, reward=reward)
 
 
@@ -250,6 +294,16 @@ def rollout_on_noise(
         correspondences = _correspondences(positions[one], positions[two], matches, truth)
         result = estimator(correspondences, noise.estimator)
         value = reward(result, correspondences, truth)
+        deployed_reward = None
+        if noise.deployed is not None:
+            deployed = _deployed_correspondences(network, features, distribution, truth, options)
+            deployed_reward = reward(estimator(deployed, noise.deployed), deployed, truth)[:, 0, 0]
+    control = None
+    if options.control.values != "none":
+        with stage("matches"):
+            additive = _additive_reward(reward, options.control)
+            values = _candidate_values(candidates, positions[one], positions[two], result, truth, additive, options)
+            control = match_expectation(candidates, matches, values, num_keypoints, options.matches)
 
     return Rollout(
         reward=value,
@@ -266,16 +320,27 @@ def rollout_on_noise(
         distribution=distribution,
         descriptors=descriptors,
         match_policy=candidates,
+        control=control,
+        deployed_reward=deployed_reward,
     )
 
 
 def default_estimator(options: RolloutOptions) -> RelativePoseEstimator:
     """The batched RANSAC for the relative pose that ``options`` describe."""
-    return RelativePoseEstimator(max_error_px=options.max_error_px, options=options.ransac)
+    return RelativePoseEstimator(
+        max_error_px=options.max_error_px,
+        options=options.ransac,
+        common_random_numbers=options.common_random_numbers,
+    )
 
 
 def draw_noise(
-    pairs: Sequence[PosedPair], *, options: RolloutOptions, estimator: TaskEstimator, generator: torch.Generator
+    pairs: Sequence[PosedPair],
+    *,
+    options: RolloutOptions,
+    estimator: TaskEstimator,
+    generator: torch.Generator,
+    deployed: bool = False,
 ) -> RolloutNoise:
     """The uniforms for one rollout, drawn on the generator's device."""
     if not pairs:
@@ -297,6 +362,7 @@ def draw_noise(
         keypoints2=uniforms(len(pairs), *keypoint_shape, fine=options.keypoints.replacement),
         matches=uniforms(len(pairs), options.num_keypoint_draws, *match_shape, fine=options.matches.replacement),
         estimator=uniforms(*draws, *estimator.noise_shape),
+        deployed=uniforms(len(pairs), 1, 1, *estimator.noise_shape) if deployed else None,
     )
 
 
@@ -427,3 +493,66 @@ def _correspondences(
         K1=K1,
         K2=K2,
     )
+
+
+@torch.no_grad()
+def _deployed_correspondences(
+    network: FeatureNetwork,
+    features: GroupedFeatures,
+    distribution: KeypointDistribution,
+    truth: TwoViewGeometry,
+    options: RolloutOptions,
+) -> Correspondences:
+    """All mutual matches between the best key points, as deployed, from the features of the rollout: (B, 1, 1)."""
+    if options.keypoints.nms_radius == 0:  # every pixel is a candidate in training, and none of them deploys so
+        local_maxima = KeypointOptions(num_keypoints=options.keypoints.num_keypoints)
+        distribution = keypoint_distribution(features.log_heat, features.sizes, local_maxima)
+    xy_px, _, valid = top_keypoints(distribution, options.keypoints.num_keypoints)
+    xy_px, valid = xy_px[:, None], valid[:, None]
+    if isinstance(network, SubpixelNetwork):
+        xy_px = features.refine(network, xy_px)
+    descriptors = features.describe(network, xy_px)
+    num_pairs = len(features.sizes) // 2
+    one, two = slice(0, num_pairs), slice(num_pairs, None)
+    policy = options.matches if options.matches.one_each else replace(options.matches, candidates="mutual")
+    candidates = match_distribution(descriptors[one], descriptors[two], valid[one], valid[two], policy)
+    return _correspondences(xy_px[one], xy_px[two], every_candidate(candidates), truth)
+
+
+def _additive_reward(reward: Reward, control: ControlOptions) -> AdditiveReward:
+    if control.values in ADDITIVE_REWARDS:
+        return ADDITIVE_REWARDS[control.values]
+    if not isinstance(reward, AdditiveReward):
+        raise InputError(
+            f"control.values='reward' expected a reward with match_values, got {type(reward).__name__}; choose one of "
+            f"{', '.join(ADDITIVE_REWARDS)} beside it"
+        )
+    return reward
+
+
+@torch.no_grad()
+def _candidate_values(
+    candidates: MatchDistribution,
+    xy1_px: Float[Tensor, "B S K 2"],
+    xy2_px: Float[Tensor, "B S K 2"],
+    result: Any,
+    truth: TwoViewGeometry,
+    additive: AdditiveReward,
+    options: RolloutOptions,
+) -> Float[Tensor, "B S V C"]:
+    """What each candidate match is worth under the geometry of ``options.control``: V is 1 for the truth, else T."""
+    correspondences = _correspondences(xy1_px, xy2_px, every_candidate(candidates), truth)
+    if options.control.geometry == "true":
+        return additive.match_values(correspondences, truth)
+    if not isinstance(result, RelativePose):
+        raise InputError(
+            f"control.geometry={options.control.geometry!r} expected an estimator of relative poses, got results of "
+            f"{type(result).__name__}; choose 'true'"
+        )
+    shift = -1 if options.control.geometry == "independent_draw" else 0
+    R, t, valid = (value.roll(shift, dims=2) for value in (result.R, result.t, result.valid))
+    problems = valid.shape
+    cameras = {name: getattr(correspondences, name).expand(*problems, 3, 3) for name in ("K1", "K2")}
+    estimated = TwoViewGeometry(R=R, t=t, valid=valid, **cameras)
+    spread = map_tensors(correspondences, lambda tensor: tensor.expand(*problems, *tensor.shape[3:]))
+    return torch.where(valid[..., None], additive.match_values(spread, estimated), 0.0)

@@ -15,9 +15,10 @@ from rfp.models.tiny import Tiny
 from rfp.policy.keypoints import KeypointOptions
 from rfp.policy.matches import MatchOptions
 from rfp.records import PosedPair, map_tensors
-from rfp.rewards import EpipolarReward, InlierReward, PoseErrorReward, ThresholdReward, compose
+from rfp.reinforce import RewardMemory
+from rfp.rewards import REWARDS, PoseErrorReward, compose
 from rfp.robust.options import RansacOptions
-from rfp.rollout import RolloutOptions, default_estimator, draw_noise, rollout_on_noise
+from rfp.rollout import ControlOptions, RolloutOptions, default_estimator, draw_noise, rollout_on_noise
 from rfp.training.curriculum import pair_statistics
 from rfp.training.options import TrainerOptions
 from rfp.training.parts import gradient_norms, network_parts
@@ -29,9 +30,7 @@ SMALL = RolloutOptions(
     keypoints=KeypointOptions(num_keypoints=32, max_candidates=256),
     ransac=RansacOptions(num_hypotheses=16, resample_rounds=1, resamples=4),
 )
-EVERY_REWARD = compose(
-    [(1.0, PoseErrorReward()), (1.0, ThresholdReward()), (1.0, InlierReward()), (1.0, EpipolarReward())]
-)
+EVERY_REWARD = compose([(1.0, reward) for reward in REWARDS.values()])
 
 
 def make_pairs(device) -> list[PosedPair]:
@@ -47,17 +46,27 @@ def make_pairs(device) -> list[PosedPair]:
 
 def make_noise(pairs, options, estimator, device):
     """Meta generators do not exist: the shapes are drawn on the CPU and moved."""
-    noise = draw_noise(pairs, options=options, estimator=estimator, generator=torch.Generator())
+    generator = torch.Generator()
+    noise = draw_noise(pairs, options=options, estimator=estimator, generator=generator, deployed=True)
     return map_tensors(noise, lambda tensor: tensor.to(device))
 
 
-def training_step(network, options: RolloutOptions, device="meta", reward=EVERY_REWARD, make=make_pairs):
+def training_step(
+    network,
+    options: RolloutOptions,
+    device="meta",
+    reward=EVERY_REWARD,
+    make=make_pairs,
+    training: TrainerOptions | None = None,
+):
     """Pairs → features → surrogate → backward → clipping → Adam, with nothing but tensors on ``device``.
 
     ``make`` prepares what gives the pairs of a step: pairs as they are, or a function that makes them in the step.
     """
     network = network.to(device)
-    trainer_options = TrainerOptions(rollout=options)
+    trainer_options = replace(training or TrainerOptions(), rollout=options)
+    memory = RewardMemory(3, device=device)
+    number = torch.arange(2, device=device)
     estimator = default_estimator(options)
     made = make(device)
     pairs_of_step = made if callable(made) else lambda: made
@@ -71,7 +80,8 @@ def training_step(network, options: RolloutOptions, device="meta", reward=EVERY_
         pairs = pairs_of_step()
         rolled = rollout_on_noise(network, pairs, noise, options=options, estimator=estimator, reward=reward)
         penalty, distances = trust_region.penalty(rolled, pairs, options)
-        metrics = reinforce(rolled, trainer_options, penalty=penalty - mean_entropy(rolled)) | distances
+        penalty = penalty - mean_entropy(rolled)
+        metrics = reinforce(rolled, trainer_options, penalty=penalty, memory=memory, number=number) | distances
         metrics |= gradient_norms(network.named_parameters(), parts)
         pair_statistics(rolled)
         clip_gradients(parameters, 1.0)
@@ -102,6 +112,13 @@ OPTIONS = {
     "dual_softmax": replace(SMALL, matches=MatchOptions(candidates="dual_softmax", replacement=False)),
     "subpixel": replace(SMALL, subpixel=True),
     "paper": RolloutOptions.paper(ransac=SMALL.ransac),
+    "control": replace(SMALL, control=ControlOptions("disk"), common_random_numbers=True),
+    "control_of_a_draw": replace(SMALL, control=ControlOptions("sampson", "independent_draw")),
+}
+TRAINING = {
+    "moving_average": TrainerOptions(baseline="moving_average", normalize_rewards=True),
+    "self_critical": TrainerOptions(baseline="self_critical"),
+    "all_others": TrainerOptions(baseline="all_others"),
 }
 
 
@@ -111,6 +128,15 @@ def test_the_training_step_runs_without_data_under_the_deny_list(options):
     with no_host_visits():
         metrics = step()
     assert all(value.device.type == "meta" and value.shape == () for value in metrics.values())
+
+
+@pytest.mark.parametrize("training", TRAINING.values(), ids=TRAINING.keys())
+@pytest.mark.parametrize("control", ["none", "epipolar"])
+def test_every_baseline_stays_on_the_device(training, control):
+    options = replace(SMALL, control=ControlOptions(control))
+    step = training_step(Tiny(), options, training=training)
+    with no_host_visits():
+        step()
 
 
 @pytest.mark.parametrize("build", [lambda: Aliked("aliked-t16"), Disk], ids=["aliked-t16", "disk"])

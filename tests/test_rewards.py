@@ -5,8 +5,22 @@ import math
 import pytest
 import torch
 
-from rfp.records import Correspondences, RelativePose, TwoViewGeometry
-from rfp.rewards import EpipolarReward, InlierReward, PoseErrorReward, ThresholdReward, compose
+from rfp.records import Correspondences, InputError, RelativePose, TwoViewGeometry
+from rfp.rewards import (
+    ADDITIVE_REWARDS,
+    REWARDS,
+    AccuracyReward,
+    AdditiveReward,
+    EpipolarReward,
+    InlierReward,
+    PoseErrorReward,
+    SampsonReward,
+    ThresholdReward,
+    compose,
+    host_reward,
+    mean_match_value,
+    reward_of_terms,
+)
 
 
 def rotation(angle_deg: float) -> torch.Tensor:
@@ -74,3 +88,68 @@ def test_composed_rewards_add_up():
     torch.testing.assert_close(total, 2 * PoseErrorReward()(*arguments) + 0.5 * InlierReward()(*arguments))
     with pytest.raises(ValueError, match="at least one"):
         compose([])
+
+
+def test_the_accuracy_is_the_area_up_to_each_threshold_of_the_share_below():
+    reward = AccuracyReward((5.0, 10.0))(*problem([0.0, 4.0, 6.0, 50.0]))
+    torch.testing.assert_close(reward, torch.tensor([1.0, (0.2 + 0.6) / 2, 0.4 / 2, 0.0]), atol=1e-5, rtol=0)
+    assert AccuracyReward()(*problem([0.0], valid=False)).item() == 0.0
+    with pytest.raises(InputError, match="thresholds above 0"):
+        AccuracyReward(())
+
+
+def test_wrong_matches_may_cost_and_those_in_between_be_worth_nothing():
+    # One wrong match of six draws, 0.1 · 100 px off its line (Sampson: / √2).
+    arguments = problem([0.0])
+    assert EpipolarReward(wrong=-0.25)(*arguments).item() == pytest.approx((5 - 0.25) / 6)
+    assert EpipolarReward(wrong=-0.25, wrong_beyond_px=7.0)(*arguments).item() == pytest.approx((5 - 0.25) / 6)
+    assert EpipolarReward(wrong=-0.25, wrong_beyond_px=7.2)(*arguments).item() == pytest.approx(5 / 6)
+    with pytest.raises(InputError, match="not below it"):
+        EpipolarReward(wrong_beyond_px=1.0)
+
+
+def test_the_soft_reward_is_one_for_exact_matches_and_a_half_at_its_scale():
+    _, correspondences, truth = problem([0.0])
+    values = SampsonReward(scale_px=10 / 2**0.5).match_values(correspondences, truth)
+    torch.testing.assert_close(values[0, [0, 5]], torch.tensor([1.0, 0.5]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ADDITIVE_REWARDS)
+def test_an_additive_reward_is_the_mean_of_its_match_values(name):
+    result, correspondences, truth = problem([0.0, 3.0])
+    reward = ADDITIVE_REWARDS[name]
+    assert isinstance(reward, AdditiveReward)
+    assert reward == REWARDS[name]
+    expected = mean_match_value(reward.match_values(correspondences, truth), correspondences)
+    torch.testing.assert_close(reward(result, correspondences, truth), expected)
+    assert not isinstance(PoseErrorReward(), AdditiveReward)
+
+
+def test_terms_by_name_add_up_and_wrong_ones_are_refused():
+    arguments = problem([5.0, 50.0])
+    total = reward_of_terms(("pose_error=2", "inliers=0.5"))
+    torch.testing.assert_close(total(*arguments), 2 * PoseErrorReward()(*arguments) + 0.5 * InlierReward()(*arguments))
+    for wrong in ("pose_error", "nothing=1", "inliers=nan", "inliers=x"):
+        with pytest.raises(InputError, match=f"NAME=WEIGHT.*{wrong}"):
+            reward_of_terms((wrong,))
+
+
+def test_a_reward_on_the_host_gets_cpu_copies_and_may_return_arrays():
+    def inliers(result, correspondences, truth):
+        assert result.inliers.device.type == "cpu"
+        return result.inliers.numpy().sum(-1)
+
+    reward = host_reward(inliers)
+    assert reward(*problem([0.0, 5.0])).tolist() == [4.0, 4.0]
+    assert reward(*problem([0.0])).dtype == torch.float32
+    assert "0x" not in repr(reward)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [([1.0], "one number a problem"), ([1.0, float("nan")], "1 of 2"), (None, "numbers"), ("abc", "numbers")],
+)
+def test_what_a_reward_on_the_host_returns_is_checked(returned, message):
+    with pytest.raises(InputError, match=message) as caught:
+        host_reward(lambda *arguments: returned)(*problem([0.0, 5.0]))
+    assert "\n" not in str(caught.value)

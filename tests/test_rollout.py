@@ -8,10 +8,11 @@ import torch
 import rfp
 from rfp.policy.keypoints import KeypointOptions
 from rfp.policy.matches import MatchOptions
-from rfp.records import PosedPair, map_tensors
+from rfp.records import PosedPair, RelativePose, TwoViewGeometry, map_tensors
 from rfp.reinforce.surrogate import surrogate_loss
+from rfp.rewards import EpipolarReward, SampsonReward
 from rfp.robust.options import RansacOptions
-from rfp.rollout import RolloutOptions, default_estimator, draw_noise, rollout, rollout_on_noise
+from rfp.rollout import ControlOptions, RolloutOptions, default_estimator, draw_noise, rollout, rollout_on_noise
 from tests.networks import TinyTestNetwork
 from tests.scenes import relative_pose, render_views
 
@@ -277,3 +278,123 @@ def test_detection_is_the_same_alone_and_in_a_batch_and_masks_nan(corner_views):
     assert not broken.valid[0].any()
     assert broken.descriptor.isfinite().all()
     assert (broken.xy_px[1] == features.xy_px[1]).all()
+
+
+CONTROLLED = replace(OPTIONS, control=ControlOptions("epipolar"))
+
+
+@pytest.mark.parametrize("candidates", ["mutual", "all"])
+def test_the_additive_reward_of_each_draw_is_the_reward_itself_and_its_expectation_their_mean(pairs, candidates):
+    matches = MatchOptions(temperature=0.1, candidates=candidates)
+    keypoints = KeypointOptions(num_keypoints=24, max_candidates=512)
+    options = replace(CONTROLLED, matches=matches, keypoints=keypoints, num_match_draws=300)
+    rolled = rollout(
+        TinyTestNetwork(),
+        pairs[:1],
+        options=options,
+        generator=generator(),
+        estimator=NoEstimate(),
+        reward=EpipolarReward(),
+    )
+    drawn = rolled.control.sampled[:, :, 0]
+    torch.testing.assert_close(drawn, rolled.reward)
+    error = drawn.std(-1) / 300**0.5
+    assert (error > 1e-3).all()
+    assert ((drawn.mean(-1) - rolled.control.expected[..., 0]).abs() < 4 * error).all()
+
+
+class NoEstimate:
+    """An estimator that finds nothing, at once."""
+
+    noise_shape = (1,)
+
+    def __call__(self, correspondences, noise):
+        shape, like = correspondences.valid.shape[:-1], correspondences.x1
+        return RelativePose(
+            R=torch.eye(3).expand(*shape, 3, 3),
+            t=like.new_zeros(*shape, 3),
+            E=like.new_zeros(*shape, 3, 3),
+            inliers=torch.zeros_like(correspondences.valid),
+            score=like.new_zeros(shape),
+            valid=torch.zeros(shape, dtype=torch.bool),
+        )
+
+
+def test_the_expectation_over_matches_is_differentiable_in_the_descriptors_alone(pairs):
+    network = TinyTestNetwork()
+    rolled = rollout(network, pairs[:1], options=CONTROLLED, generator=generator())
+    assert not rolled.control.sampled.requires_grad
+    rolled.control.expected.sum().backward()
+    assert network.descriptors.weight.grad.abs().max() > 0
+    assert network.heat.weight.grad is None
+
+
+@pytest.mark.parametrize(("geometry", "shift"), [("independent_draw", -1), ("own_estimate_biased", 0)])
+def test_values_under_an_estimate_are_those_of_its_pose(pairs, geometry, shift):
+    options = replace(OPTIONS, control=ControlOptions("sampson", geometry))
+    rolled = rollout(TinyTestNetwork(), pairs[:1], options=options, generator=generator())
+    assert not rolled.failed.any()
+    for t in range(2):
+        other = (t - shift) % 2
+        draws = map_tensors(geometry_of(pairs[0]), lambda value: value.expand(1, 2, 1, *value.shape[3:]))
+        pose = {name: getattr(rolled.result, name)[:, :, other, None] for name in ("R", "t")}
+        truth = replace(draws, **pose)
+        expected = SampsonReward()(None, rolled.correspondences, truth)
+        torch.testing.assert_close(rolled.control.sampled[:, :, t], expected)
+
+
+def geometry_of(pair):
+    K1, K2, R, t = (value[None, None, None] for value in (pair.K1, pair.K2, pair.R, pair.t))
+    return TwoViewGeometry(K1, K2, R, t, torch.ones(1, 1, 1, dtype=torch.bool))
+
+
+def test_an_estimate_that_failed_makes_every_match_worthless(pairs):
+    options = replace(OPTIONS, control=ControlOptions("sampson", "independent_draw"))
+    rolled = rollout(TinyTestNetwork(), pairs[:1], options=options, generator=generator(), estimator=NoEstimate())
+    assert (rolled.control.sampled == 0).all()
+
+
+def test_the_deployed_detector_s_matches_are_judged_beside_the_draws_which_stay_as_they_are(pairs):
+    seen = []
+
+    class Watched(NoEstimate):
+        def __call__(self, correspondences, noise):
+            seen.append(correspondences)
+            return super().__call__(correspondences, noise)
+
+    def count(result, correspondences, truth):
+        return correspondences.weight.sum(-1)
+
+    both = {"options": OPTIONS, "estimator": Watched(), "reward": count}
+    network = TinyTestNetwork()
+    plain = rollout(network, pairs[:2], generator=generator(), **both)
+    rolled = rollout(network, pairs[:2], generator=generator(), deployed=True, **both)
+    assert plain.deployed_reward is None
+    assert (plain.log_prob_matches == rolled.log_prob_matches).all()
+    assert rolled.deployed_reward.shape == (2,)
+    for b, pair in enumerate(pairs[:2]):
+        one, two = (rfp.detect(network, image[None], num_keypoints=100) for image in (pair.image1, pair.image2))
+        mutual = rfp.mutual_nearest_neighbours(one.descriptor, two.descriptor, one.valid, two.valid)
+        keep = seen[-1].valid[b, 0, 0]
+        assert keep.sum() == rolled.deployed_reward[b] == mutual[1].sum()
+        points = {tuple(xy) for xy in one.xy_px[0][mutual[1][0]].tolist()}
+        assert {tuple(xy) for xy in seen[-1].xy1_px[b, 0, 0][keep].tolist()} == points
+
+
+def test_common_random_numbers_are_an_option(pairs):
+    assert default_estimator(replace(OPTIONS, common_random_numbers=True)).common_random_numbers
+    assert not default_estimator(OPTIONS).common_random_numbers
+
+
+def test_controls_that_cannot_be_are_refused(pairs):
+    with pytest.raises(rfp.InputError, match="with replacement"):
+        replace(CONTROLLED, matches=MatchOptions(replacement=False))
+    with pytest.raises(rfp.InputError, match="num_match_draws of at least 2"):
+        RolloutOptions(num_match_draws=1, control=ControlOptions("disk", "independent_draw"))
+    with pytest.raises(rfp.InputError, match="with match_values"):
+        rollout(
+            TinyTestNetwork(),
+            pairs[:1],
+            options=replace(OPTIONS, control=ControlOptions("reward")),
+            generator=generator(),
+        )

@@ -36,6 +36,8 @@ class TrainingState:
     """The weights that the run began with: drift is measured from them, and a trust region compares with them."""
     curriculum: dict[str, Any] | None = None
     """What is known of each pair, and the order of those to come."""
+    rewards: dict[str, Tensor] | None = None
+    """The averages of the pairs' rewards, where the run remembers them."""
 
 
 def check_no_run(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Whether a network can learn from some pairs: many draws at fixed weights, their rewards and their gradients."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from rfp.models.state import in_eval_mode
 from rfp.records import InputError, PosedPair
 from rfp.reinforce.gradient_noise import NoiseToSignal, noise_to_signal
-from rfp.reinforce.surrogate import surrogate_loss
-from rfp.rewards import REWARDS
+from rfp.reinforce.reward_memory import RewardMemory
 from rfp.rollout import Rollout, default_estimator, rollout
 from rfp.training.options import TrainerOptions
 from rfp.training.parts import Part, network_parts
 from rfp.training.rollout_metrics import rollout_metrics
+from rfp.training.trainer import loss_of_rollout, remembered_rewards, reward_by_options
 
 Term = Literal["key points", "matches", "both"]
 
@@ -87,7 +87,7 @@ def diagnose(
         )
     parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
     gradients = _Gradients(list(parameters.values()), len(pairs), draws, options)
-    estimator, rewards, metrics = default_estimator(options.rollout), [], []
+    estimator, reward, rewards, metrics = default_estimator(options.rollout), reward_by_options(options), [], []
     with in_eval_mode(network):
         for number, pair in enumerate(pairs):
             rows = []
@@ -98,7 +98,8 @@ def diagnose(
                     options=options.rollout,
                     generator=generator,
                     estimator=estimator,
-                    reward=REWARDS[options.reward],
+                    reward=reward,
+                    deployed=options.baseline == "self_critical",
                 )
                 gradients.add(rolled, number, draw)
                 rows.append(rollout_metrics(rolled, options.rollout.keypoints))
@@ -106,8 +107,8 @@ def diagnose(
                 on_rollout()
             metrics.append(_means(rows))
         parts = network_parts(network, pairs[0].image1)  # type: ignore[arg-type]
-    reward = torch.stack(rewards).unflatten(0, (len(pairs), draws))
-    return Diagnosis(metrics, reward, gradients.signals([parts[name] for name in parameters]))
+    drawn = torch.stack(rewards).unflatten(0, (len(pairs), draws))
+    return Diagnosis(metrics, drawn, gradients.signals([parts[name] for name in parameters]))
 
 
 class _Gradients:
@@ -120,6 +121,9 @@ class _Gradients:
             "matches": (0.0, 1.0),
             "both": (options.keypoint_weight, options.match_weight),
         }
+        self.memory: RewardMemory | None = None
+        if options.remembers_rewards:
+            self.memory = RewardMemory(num_pairs, decay=options.reward_memory, device=parameters[0].device)
         size = sum(parameter.numel() for parameter in parameters)
         self.of_draw = parameters[0].new_zeros(2, num_draws, size, requires_grad=False)
         self.of_pair = parameters[0].new_zeros(2, num_pairs, size, requires_grad=False)
@@ -127,7 +131,9 @@ class _Gradients:
         self.products = parameters[0].new_zeros(num_pairs, len(parameters), 2, 2, dtype=torch.float64)
 
     def add(self, rolled: Rollout, pair: int, draw: int) -> None:
-        rows = [self._gradient(rolled, self.weights[term]) for term in ("key points", "matches")]
+        number = torch.full_like(rolled.valid, pair, dtype=torch.long)
+        outside = remembered_rewards(rolled, self.options, self.memory, number)
+        rows = [self._gradient(rolled, self.weights[term], *outside) for term in ("key points", "matches")]
         for k, row in enumerate(rows):
             flat = torch.cat([each.flatten() for each in row])
             self.of_draw[k, draw] += flat / self.of_pair.shape[1]
@@ -137,16 +143,15 @@ class _Gradients:
                 inner = torch.stack([(a * b).sum(dtype=torch.float64) for a, b in zip(one, other, strict=True)])
                 self.products[pair, :, k, j] += inner / self.of_draw.shape[1]
 
-    def _gradient(self, rolled: Rollout, weights: tuple[float, float]) -> list[Tensor]:
-        loss = surrogate_loss(
-            rolled.reward,
-            rolled.log_prob_keypoints,
-            rolled.log_prob_matches,
-            baseline=self.options.baseline,
-            valid=rolled.valid,
-            keypoint_weight=weights[0],
-            match_weight=weights[1],
-        )
+    def _gradient(
+        self,
+        rolled: Rollout,
+        weights: tuple[float, float],
+        reference: Float[Tensor, "1"] | None,
+        weight: Float[Tensor, "1"] | None,
+    ) -> list[Tensor]:
+        options = replace(self.options, keypoint_weight=weights[0], match_weight=weights[1])
+        loss = loss_of_rollout(rolled, options, reference=reference, weight=weight)
         found = torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True)
         return [
             torch.zeros_like(parameter) if gradient is None else gradient

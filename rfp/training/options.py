@@ -11,8 +11,8 @@ from rfp.data.augmentation import PhotometricAugmentation
 from rfp.data.geometric_augmentation import GeometricAugmentation
 from rfp.data.loading import STEPS_AHEAD
 from rfp.records import InputError
-from rfp.reinforce.baselines import BASELINES, Baseline
-from rfp.rewards import REWARDS, RewardName
+from rfp.reinforce.baselines import BASELINES, Baseline, check_baseline
+from rfp.rewards import REWARDS, RewardName, reward_of_terms
 from rfp.rollout import RolloutOptions
 from rfp.training.curriculum import CurriculumOptions
 from rfp.training.schedules import ScheduleOptions
@@ -56,8 +56,19 @@ class TrainerOptions:
     reward: RewardName = "pose_error"
     """What is reinforced; a reward given to the Trainer itself stands in its place. "epipolar" ignores the estimate: it
     pays for each right match, a far less noisy and a different aim."""
+    reward_terms: tuple[str, ...] = ()
+    """A weighted sum in place of the reward, NAME=WEIGHT for each term: pose_error=1 epipolar=0.3."""
     baseline: Baseline = "leave_one_out"
-    """What is subtracted from the rewards; "mean" is the paper's."""
+    """What is subtracted from the rewards; "mean" is the paper's, "all_others" works with one draw of matches,
+    "moving_average" is the average of the pair's earlier rewards, "self_critical" that of the deployed detector."""
+    normalize_rewards: bool = False
+    """Divide each pair's rewards by the spread that they had in earlier steps, so that the pairs count alike, whatever
+    the scale of their rewards. It weights the pairs, and biases the gradient of none of them."""
+    reward_memory: float = 0.9
+    """Decay of the averages behind "moving_average" and the normalised rewards, at each visit of a pair."""
+    control_coefficient: float | Literal["estimated"] = "estimated"
+    """c of the control variate that the rollout's options choose; "estimated" from the other draws and pairs of the
+    batch; 1 where the control is the reward itself."""
     keypoint_weight: float = 1.0
     """Factor on the detector's term of the surrogate."""
     match_weight: float = 1.0
@@ -70,8 +81,9 @@ class TrainerOptions:
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     trust: TrustRegionOptions = field(default_factory=TrustRegionOptions)
     entropy_weight: float = 0.0
-    """Reward for the entropy of the key-point distribution as a share of the largest possible (0 to 1,
-    "entropy_share_keypoints" in the metrics): above 0 it spreads the distribution out, below 0 it sharpens it. Ten times too much is harmful."""
+    """Reward for the entropy of the key-point distribution as a share of the largest possible (0 to 1, in the metrics
+    "entropy_share_keypoints"): above 0 it spreads the distribution out, below 0 it sharpens it. Ten times too much is
+    harmful."""
     augment: bool = False
     """Photometric changes, independent for the two images of a pair."""
     photometric: PhotometricAugmentation = field(default_factory=PhotometricAugmentation)
@@ -119,11 +131,19 @@ class TrainerOptions:
             raise InputError(f"expected a reward of {', '.join(REWARDS)}, got {self.reward!r}")
         if self.baseline not in BASELINES:
             raise InputError(f"expected a baseline of {', '.join(BASELINES)}, got {self.baseline!r}")
-        if self.baseline == "leave_one_out" and min(self.rollout.num_keypoint_draws, self.rollout.num_match_draws) < 2:
-            raise InputError(
-                "leave_one_out expected at least 2 draws of key points and of matches, got "
-                f"{self.rollout.num_keypoint_draws} and {self.rollout.num_match_draws}; raise them or choose 'none'"
-            )
+        check_baseline(self.baseline, self.rollout.num_keypoint_draws, self.rollout.num_match_draws)
+        if self.reward_terms:
+            reward_of_terms(self.reward_terms)
+        if not 0.0 <= self.reward_memory < 1.0:
+            raise InputError(f"expected reward_memory of at least 0 and below 1, got {self.reward_memory}")
+        coefficient = self.control_coefficient
+        if coefficient != "estimated" and not (isinstance(coefficient, float | int) and math.isfinite(coefficient)):
+            raise InputError(f"expected a control_coefficient of 'estimated' or a finite number, got {coefficient!r}")
+
+    @property
+    def remembers_rewards(self) -> bool:
+        """Whether a step needs the rewards of earlier ones."""
+        return self.normalize_rewards or self.baseline == "moving_average"
 
 
 Options = TypeVar("Options")

@@ -20,8 +20,8 @@ from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
 from rfp.models.state import device_of, in_eval_mode
 from rfp.records import InputError, PosedPair
-from rfp.reinforce.surrogate import surrogate_loss
-from rfp.rewards import REWARDS
+from rfp.reinforce import RewardMemory, coefficient_of_others, surrogate_loss
+from rfp.rewards import REWARDS, reward_of_terms
 from rfp.rollout import (
     FeatureNetwork,
     Reward,
@@ -93,7 +93,7 @@ class Trainer:
         self.network = network
         self.options = TrainerOptions() if options is None else options
         self.estimator = default_estimator(self.options.rollout) if estimator is None else estimator
-        self.reward = REWARDS[self.options.reward] if reward is None else reward
+        self.reward = reward_by_options(self.options) if reward is None else reward
         self.device = device_of(network)
         self.parameters = trainable_parameters(network, self.options.frozen)
         self.parts: dict[str, Part] = {}
@@ -154,6 +154,8 @@ class Trainer:
         *,
         temperature: float | None = None,
         trust_region: TrustRegion | None = None,
+        memory: RewardMemory | None = None,
+        numbers: Sequence[Int[Tensor, "B"]] | None = None,
         on_rollout: Callable[[Rollout], None] | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
         """One optimiser step over batches of pairs; its metrics as tensors on the device, without waiting for it.
@@ -161,6 +163,8 @@ class Trainer:
         Args:
             temperature: τ of the match policy in this step; by default the options'.
             trust_region: To the network that training began with, weighted by its options.
+            memory: Of earlier rewards, for options that need it.
+            numbers: Of the pairs of each batch in it.
             on_rollout: Called with each batch's rollout, on the device; must not wait for it.
         """
         options = self.options.rollout
@@ -168,7 +172,7 @@ class Trainer:
             options = replace(options, matches=replace(options.matches, temperature=temperature))
         optimizer.zero_grad(set_to_none=True)
         rows = []
-        for pairs in batches:
+        for which, pairs in enumerate(batches):
             pairs = self._augmented(pairs, generator)
             rolled = rollout(
                 self.network,
@@ -177,11 +181,15 @@ class Trainer:
                 generator=generator,
                 estimator=self.estimator,
                 reward=self.reward,
+                deployed=self.options.baseline == "self_critical",
             )
             if on_rollout is not None:
                 on_rollout(rolled)
             penalty, distances = self._penalty(rolled, pairs, options, trust_region)
-            row = reinforce(rolled, self.options, scale=1.0 / len(batches), penalty=penalty)
+            number = None if numbers is None else numbers[which]
+            row = reinforce(
+                rolled, self.options, scale=1.0 / len(batches), penalty=penalty, memory=memory, number=number
+            )
             rows.append({**row, **distances})
         self.parts = self.parts or network_parts(self.network, batches[0][0].image1)
         parts = gradient_norms(self.network.named_parameters(), self.parts)
@@ -229,26 +237,80 @@ def judged(
     )
 
 
+def reward_by_options(options: TrainerOptions) -> Reward:
+    """The reward by its name, or the weighted sum of several."""
+    return reward_of_terms(options.reward_terms) if options.reward_terms else REWARDS[options.reward]
+
+
 def reinforce(
-    rolled: Rollout, options: TrainerOptions, *, scale: float = 1.0, penalty: Float[Tensor, ""] | None = None
+    rolled: Rollout,
+    options: TrainerOptions,
+    *,
+    scale: float = 1.0,
+    penalty: Float[Tensor, ""] | None = None,
+    memory: RewardMemory | None = None,
+    number: Int[Tensor, "B"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """Add the REINFORCE gradient of a rollout to the parameters' ``grad``, and return the draws' statistics.
 
-    ``penalty`` is added to the surrogate.
+    Args:
+        penalty: Added to the surrogate.
+        memory: Of earlier rewards, where the options need it; read, and only then updated.
+        number: Of each pair in it; None for pairs of a stream.
     """
-    loss = surrogate_loss(
-        rolled.reward,
-        rolled.log_prob_keypoints,
-        rolled.log_prob_matches,
-        baseline=options.baseline,
-        valid=rolled.valid,
-        keypoint_weight=options.keypoint_weight,
-        match_weight=options.match_weight,
-    )
+    reference, weight = remembered_rewards(rolled, options, memory, number)
+    loss = loss_of_rollout(rolled, options, reference=reference, weight=weight)
     loss = loss if penalty is None else loss + penalty
     with stage("backward"):
         (loss * scale).backward()
     return rollout_metrics(rolled, options.rollout.keypoints)
+
+
+def remembered_rewards(
+    rolled: Rollout, options: TrainerOptions, memory: RewardMemory | None, number: Int[Tensor, "B"] | None
+) -> tuple[Float[Tensor, "B"] | None, Float[Tensor, "B"] | None]:
+    """(the reference, the weight) of each pair that the options ask for; the memory is read, and only then updated."""
+    reference, weight = rolled.deployed_reward, None
+    if options.remembers_rewards:
+        if memory is None:
+            raise InputError(f"baseline {options.baseline!r} or normalised rewards expected a memory, got none")
+        number = rolled.valid.new_full(rolled.valid.shape, -1, dtype=torch.long) if number is None else number
+        remembered, spread = memory.read(number)
+        reference = remembered if options.baseline == "moving_average" else reference
+        weight = 1.0 / spread if options.normalize_rewards else None
+        memory.update(number, rolled.reward, rolled.valid)
+    return reference, weight
+
+
+def loss_of_rollout(
+    rolled: Rollout,
+    options: TrainerOptions,
+    *,
+    reference: Float[Tensor, "B"] | None = None,
+    weight: Float[Tensor, "B"] | None = None,
+) -> Float[Tensor, ""]:
+    """The surrogate of a rollout as the options want it.
+
+    Args:
+        reference: What the options' baseline subtracts, where it comes from outside the draws.
+        weight: Of each pair.
+    """
+    coefficient = options.control_coefficient
+    if rolled.control is not None and coefficient == "estimated":
+        coefficient = coefficient_of_others(rolled.reward, rolled.control, valid=rolled.valid)
+    return surrogate_loss(
+        rolled.reward,
+        rolled.log_prob_keypoints,
+        rolled.log_prob_matches,
+        baseline=options.baseline,
+        reference=reference,
+        control=rolled.control,
+        coefficient=1.0 if isinstance(coefficient, str) else coefficient,
+        valid=rolled.valid,
+        weight=weight,
+        keypoint_weight=options.keypoint_weight,
+        match_weight=options.match_weight,
+    )
 
 
 def clip_gradients(
@@ -314,6 +376,10 @@ class _RunState:
         self.best, self.best_step, self.best_score = _copy_of_weights(self.network), 0, float("-inf")
         self.average = _copy_of_weights(self.network) if self.options.averaging else None
         self.trust_region = TrustRegion(self.network, self.options.trust) if self.options.trust.on else None
+        self.memory: RewardMemory | None = None
+        if self.options.remembers_rewards:
+            number = 0 if isinstance(pairs, PairStream) else len(pairs)
+            self.memory = RewardMemory(number, decay=self.options.reward_memory, device=device)
         self.validations: list[dict[str, Any]] = []
         self.start = _copy_of_weights(self.network)
         self.skipped, self.seconds = 0, 0.0
@@ -348,15 +414,16 @@ class _RunState:
         while self.step < options.steps:
             with stage("pairs"):
                 loaded = self._pairs_of_step(per_step)
-            pairs = loaded.pairs
-            batches = [pairs[k : k + options.pairs_per_step] for k in range(0, per_step, options.pairs_per_step)]
+            starts = range(0, per_step, options.pairs_per_step)
             scheduled = self._set_rates()
             metrics = self.trainer.gradient_step(
-                batches,
+                [loaded.pairs[k : k + options.pairs_per_step] for k in starts],
                 self.optimizer,
                 self.generator,
                 temperature=scheduled.get("temperature"),
                 trust_region=self.trust_region,
+                memory=self.memory,
+                numbers=[loaded.numbers[k : k + options.pairs_per_step] for k in starts],
                 on_rollout=self._watch,
             )
             self._remember(loaded.numbers)
@@ -462,7 +529,8 @@ class _RunState:
         if self.loader is None:
             generator = torch.Generator(device=self.trainer.device)
             generator.manual_seed(stream_seed(self.options.seed, self.step))
-            return LoadedPairs(self.pairs.draw(count, generator=generator))
+            none = torch.full((count,), -1, device=self.trainer.device)
+            return LoadedPairs(self.pairs.draw(count, generator=generator), numbers=none)
         return next(self.loader)
 
     @torch.no_grad()
@@ -554,6 +622,7 @@ class _RunState:
             run=self.identity,
             start=self.start,
             curriculum=None if self.curriculum is None else self.curriculum.state(),
+            rewards=None if self.memory is None else self.memory.state_dict(),
         )
 
     def _restore(self, state: TrainingState) -> None:
@@ -567,6 +636,8 @@ class _RunState:
         self.step, self.seconds, self.skipped = state.step, state.seconds, state.skipped_steps
         self.best, self.best_step, self.best_score = state.best, state.best_step, state.best_score
         self.validations, self.start = state.validations, state.start
+        if self.memory is not None and state.rewards is not None:
+            self.memory.load_state_dict(state.rewards)
 
 
 def _identity(

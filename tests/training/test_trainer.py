@@ -17,9 +17,10 @@ from rfp.models.pretrained import load_weights
 from rfp.policy.keypoints import KeypointOptions
 from rfp.policy.matches import MatchOptions
 from rfp.records import InputError
+from rfp.reinforce import RewardMemory
 from rfp.rewards import EpipolarReward
 from rfp.robust.options import RansacOptions
-from rfp.rollout import RolloutOptions, rollout
+from rfp.rollout import ControlOptions, RolloutOptions, rollout
 from rfp.training import JudgeOptions, Trainer, TrainerOptions
 from rfp.training import trainer as trainer_module
 from rfp.training.curriculum import CurriculumOptions
@@ -186,6 +187,62 @@ def test_a_run_with_an_average_resumes_bit_for_bit(pairs, tmp_path):
     Trainer(parted, replace(options, steps=3)).fit(pairs, output=tmp_path)
     Trainer(parted, options).fit(pairs, output=tmp_path, resume=True)
     assert equal(weights(whole), weights(parted))
+
+
+REMEMBERING = replace(OPTIONS, baseline="moving_average", normalize_rewards=True)
+
+
+@pytest.mark.parametrize("source", [lambda pairs: pairs, NoisyStream], ids=["folder", "stream"])
+def test_a_run_that_remembers_rewards_resumes_bit_for_bit(pairs, tmp_path, source):
+    whole, parted, forgetful = TinyTestNetwork(), TinyTestNetwork(), TinyTestNetwork()
+    Trainer(whole, REMEMBERING).fit(source(pairs))
+    Trainer(parted, replace(REMEMBERING, steps=3)).fit(source(pairs), output=tmp_path)
+    Trainer(parted, REMEMBERING).fit(source(pairs), output=tmp_path, resume=True)
+    assert equal(weights(whole), weights(parted))
+    Trainer(forgetful, replace(REMEMBERING, baseline="none")).fit(source(pairs))
+    assert not equal(weights(whole), weights(forgetful))
+
+
+def test_the_memory_knows_each_pair_by_its_number_and_is_read_before_it_is_updated(pairs, monkeypatch):
+    calls = []
+
+    class Watched(RewardMemory):
+        def read(self, index):
+            calls.append(("read", index.tolist()))
+            return super().read(index)
+
+        def update(self, index, reward, valid):
+            calls.append(("update", index.tolist()))
+            super().update(index, reward, valid)
+
+    monkeypatch.setattr(trainer_module, "RewardMemory", Watched)
+    options = replace(REMEMBERING, accumulate=2, steps=2)
+    Trainer(TinyTestNetwork(), options).fit(pairs)
+    numbers = [batch_indices(step, 4, len(pairs), options.seed) for step in range(2)]
+    expected = [row[k : k + 2] for row in numbers for k in (0, 2)]
+    assert calls == [(what, row) for row in expected for what in ("read", "update")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"baseline": "self_critical"},
+        {"baseline": "all_others"},
+        {"reward_terms": ("pose_error=1", "inliers=0.1")},
+        {"rollout": replace(OPTIONS.rollout, control=ControlOptions("disk"), common_random_numbers=True)},
+        {
+            "reward": "epipolar",
+            "control_coefficient": 1.0,
+            "rollout": replace(OPTIONS.rollout, control=ControlOptions("reward", "independent_draw")),
+        },
+    ],
+)
+def test_every_way_of_reducing_the_variance_trains_and_changes_what_is_learnt(pairs, changes):
+    plain, other = TinyTestNetwork(), TinyTestNetwork()
+    Trainer(plain, replace(OPTIONS, steps=2)).fit(pairs)
+    summary = Trainer(other, replace(OPTIONS, steps=2, **changes)).fit(pairs)
+    assert summary.skipped_steps == 0
+    assert not equal(weights(plain), weights(other))
 
 
 def test_metrics_after_the_checkpoint_are_dropped_when_a_killed_run_resumes(pairs, tmp_path):

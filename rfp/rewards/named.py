@@ -1,0 +1,81 @@
+"""Rewards by name, as options and the command line know them, and their weighted sums."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rfp.records import Correspondences, InputError, TwoViewGeometry
+from rfp.rewards.matches import AdditiveReward, EpipolarReward, SampsonReward
+from rfp.rewards.pose import AccuracyReward, InlierReward, PoseErrorReward, ThresholdReward
+
+RewardName = Literal["pose_error", "accuracy", "threshold", "inliers", "epipolar", "disk", "sampson"]
+REWARDS: dict[RewardName, Callable[..., Float[Tensor, "*B"]]] = {
+    "pose_error": PoseErrorReward(),
+    "accuracy": AccuracyReward(),
+    "threshold": ThresholdReward(),
+    "inliers": InlierReward(),
+    "epipolar": EpipolarReward(),
+    "disk": EpipolarReward(wrong=-0.25),
+    "sampson": SampsonReward(),
+}
+"""Each reward at its defaults by the name that options and the command line use."""
+AdditiveRewardName = Literal["epipolar", "disk", "sampson"]
+ADDITIVE_REWARDS: dict[AdditiveRewardName, AdditiveReward] = {
+    "epipolar": EpipolarReward(),
+    "disk": EpipolarReward(wrong=-0.25),
+    "sampson": SampsonReward(),
+}
+"""Those of them that add over matches."""
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """The weighted sum of rewards as one reward; ``compose`` makes it."""
+
+    terms: tuple[tuple[float, Callable[..., Float[Tensor, "*B"]]], ...]
+
+    def __call__(self, result: Any, correspondences: Correspondences, truth: TwoViewGeometry) -> Float[Tensor, "*B"]:
+        """The reward of each problem."""
+        first, *others = [weight * reward(result, correspondences, truth) for weight, reward in self.terms]
+        return sum(others, start=first)
+
+
+def compose(
+    terms: Sequence[tuple[float, Callable[..., Float[Tensor, "*B"]]]],
+) -> Callable[..., Float[Tensor, "*B"]]:
+    """The weighted sum of rewards as one reward.
+
+    >>> reward = compose([(1.0, PoseErrorReward()), (0.1, InlierReward())])
+
+    Raises:
+        InputError: no terms.
+    """
+    if not terms:
+        raise InputError("expected at least one (weight, reward) term, got none")
+    return WeightedSum(tuple(terms))
+
+
+def reward_of_terms(terms: Sequence[str]) -> Callable[..., Float[Tensor, "*B"]]:
+    """The weighted sum that ``("pose_error=1", "epipolar=0.3")`` stands for.
+
+    >>> reward_of_terms(("pose_error=1", "inliers=0.1")).terms[1]
+    (0.1, InlierReward(per=100.0))
+
+    Raises:
+        InputError: a term that is not NAME=WEIGHT with a reward's name and a finite weight; no terms.
+    """
+    parsed = []
+    for term in terms:
+        name, _, weight = term.partition("=")
+        try:
+            value = float(weight)
+        except ValueError:
+            value = math.nan
+        if name not in REWARDS or not math.isfinite(value):
+            raise InputError(f"expected a term NAME=WEIGHT with NAME of {', '.join(REWARDS)}, got {term!r}")
+        parsed.append((value, REWARDS[name]))
+    return compose(parsed)
