@@ -1,0 +1,218 @@
+"""Does training on the pose improve the pose, on photographs that training did not see?
+
+    RFP_DATA=... python benchmarks/learning.py --screen                 # one seed, two folds of the training places
+    RFP_DATA=... python benchmarks/learning.py --json docs/results/learning.json
+
+Every arm starts from the same weights, sees the same pairs in the same order with the same augmentation, and takes as
+many steps: training on the pose, on right matches (an additive reward whose expectation over matches is exact), the
+paper's own policy and objective, and as a control low-level training on true correspondences of those pairs. The last
+weights are judged, so that nothing is selected: as deployed (NMS, top-k, mutual nearest neighbours), with PoseLib and
+OpenCV's USAC, neither of which is in the loop. With ``--screen`` an arm trains on one of the training places and is
+judged on the others, which is where options may be chosen; without it, on the sets that select nothing. A run that was
+cut off goes on from its folder, and the file gets each figure as it comes.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from learning_figures import changes, print_changes
+from machine import machine
+from report_sets import REPORT, SETTINGS, data_root
+from torch import nn
+
+import rfp
+from rfp.data import PosedPairs
+from rfp.policy import KeypointOptions, MatchOptions
+from rfp.rollout import ControlOptions, RolloutOptions
+from rfp.training import Pretrainer, PretrainingOptions, TrainerOptions
+from rfp.training.checkpoint import CHECKPOINT_NAME, write_json
+from rfp.training.pretraining_pairs import PosedViews, verified_matches
+from rfp.training.schedules import ScheduleOptions
+
+TRAIN = ("ngp_fox", "sceaux_castle")
+FOLDS = {"ngp_fox": ("sceaux_castle", "lund_door"), "sceaux_castle": ("ngp_fox", "lund_door")}
+"""Trained on: judged on, where options are chosen."""
+ESTIMATORS = ("poselib", "opencv")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the benchmark."""
+
+    arms: tuple[str, ...] = ("pose", "matches", "control", "paper")
+    """What to train, by the names of ``ARMS``."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run of each arm for each."""
+    screen: bool = False
+    """Two folds of the training places and the first seed only; judged at the harder setting with PoseLib."""
+    network: str = "tiny"
+    """The start: a name, run folder or weights file."""
+    steps: int = 1000
+    """Optimiser steps of each run."""
+    learning_rate: float | None = None
+    """Of the arms that run, in place of their own."""
+    threads: int = 2
+    """Of torch."""
+    runs: Path = Path("runs/learning")
+    """Folder of the run folders."""
+    json: Path | None = None
+    """Where to write the figures; those that are there are kept."""
+
+
+def trainer_options(seed: int, options: Options, **arm: Any) -> TrainerOptions:
+    """What the arms trained by reinforcement share, and what this one changes."""
+    rate = arm.pop("learning_rate")
+    return TrainerOptions(
+        steps=options.steps,
+        seed=seed,
+        learning_rate=rate if options.learning_rate is None else options.learning_rate,
+        averaging=0.99,
+        augment=True,
+        schedule=ScheduleOptions(rate="cosine"),
+        checkpoint_every=25,
+        **arm,
+    )
+
+
+def on_the_pose(seed: int, options: Options) -> TrainerOptions:
+    """The pose error, with what takes noise out of its gradient."""
+    rollout = RolloutOptions(
+        common_random_numbers=True, subpixel=True, control=ControlOptions(values="epipolar"), max_error_px=1.0
+    )
+    return trainer_options(seed, options, learning_rate=1e-5, keypoint_weight=0.1, rollout=rollout)
+
+
+def on_right_matches(seed: int, options: Options) -> TrainerOptions:
+    """Each match by the true epipolar line, over all pairs of key points: its expectation is exact."""
+    rollout = RolloutOptions(
+        keypoints=KeypointOptions(num_keypoints=384),
+        matches=MatchOptions(candidates="dual_softmax", temperature=0.06),
+        num_keypoint_draws=2,
+        num_match_draws=2,
+        control=ControlOptions(values="reward"),
+    )
+    arm = {"learning_rate": 1e-4, "reward": "disk", "control_coefficient": 1.0, "keypoint_weight": 0.1}
+    return trainer_options(seed, options, rollout=rollout, **arm)
+
+
+def as_in_the_paper(seed: int, options: Options) -> TrainerOptions:
+    """The paper's policy, baseline and reward; its rate of 1e-7 would not leave the start in so few steps."""
+    return trainer_options(seed, options, learning_rate=1e-5, baseline="mean", rollout=RolloutOptions.paper())
+
+
+REINFORCED: dict[str, Callable[[int, Options], TrainerOptions]] = {
+    "pose": on_the_pose,
+    "matches": on_right_matches,
+    "paper": as_in_the_paper,
+}
+ARMS = (*REINFORCED, "control")
+
+
+def train(arm: str, seed: int, folders: Sequence[str], options: Options) -> tuple[nn.Module, dict[str, Any]]:
+    """The network after an arm's last step, and how it went; a run that is there goes on."""
+    network = rfp.load_network(options.network)
+    rate = "" if options.learning_rate is None else f"-rate_{options.learning_rate:g}"
+    output = options.runs / f"{'_'.join(folders)}-{arm}-{options.steps}{rate}-seed_{seed}"
+    pairs = PosedPairs([data_root() / name for name in folders], image_size=320)
+    resume = (output / CHECKPOINT_NAME).is_file()
+    started = time.perf_counter()
+
+    def show(row: dict[str, Any]) -> None:
+        figure = row.get("reward", row.get("loss"))
+        if row["step"] % 100 == 0:
+            print(f"{output.name} step {row['step']} {figure:.3f} {time.perf_counter() - started:.0f} s", flush=True)
+
+    if arm == "control":
+        like = on_the_pose(seed, options)
+        control = PretrainingOptions(
+            steps=options.steps,
+            seconds=float("inf"),
+            pairs_per_step=like.pairs_per_step * like.accumulate,
+            learning_rate=options.learning_rate or 1e-4,
+            averaging=like.averaging,
+            augmentation=like.photometric,
+            checkpoint_every=25,
+            seed=seed,
+        )
+        views = PosedViews(pairs, verified_matches(rfp.load_network(options.network).eval(), pairs), seed=seed)
+        summary = Pretrainer(network, control).fit(views, output=output, resume=resume, on_step=show)
+        chosen: Any = control
+    else:
+        chosen = REINFORCED[arm](seed, options)
+        summary = rfp.Trainer(network, chosen).fit(pairs, output=output, resume=resume, on_step=show)
+    how = {"seconds a step": summary.seconds / summary.steps, "options": asdict(chosen)}
+    return network.eval(), how
+
+
+def judge(network: nn.Module, folders: Sequence[str], options: Options) -> dict[str, Any]:
+    """Errors by setting and estimator, and what an interval needs to know of the pairs: their scenes and images."""
+    figures, known = {}, {}
+    settings = dict(list(SETTINGS.items())[:1]) if options.screen else SETTINGS
+    for name, setting in settings.items():
+        sets = [data_root() / folder for folder in folders]
+        pairs = PosedPairs(sets, image_size=setting["image_size"])
+        budget = {key: setting[key] for key in ("num_keypoints", "max_error_px")}
+        for estimator in ESTIMATORS[:1] if options.screen else ESTIMATORS:
+            report = rfp.evaluate(network, pairs, estimator=estimator, **budget)
+            figures[f"{name}, {estimator}"] = {
+                "auc": report.auc,
+                "errors_deg": [round(error, 3) for error in report.errors_deg],
+            }
+            known = {"scenes": report.pair_scenes, "images": report.pair_images}
+    return {"figures": figures, "pairs": known}
+
+
+def main(options: Options) -> None:
+    """Judge the start and every arm, writing the figures as they come, and print what changed."""
+    unknown = [arm for arm in options.arms if arm not in ARMS]
+    if unknown:
+        raise SystemExit(f"--arms: expected some of {', '.join(ARMS)}, got {unknown[0]!r}")
+    torch.set_num_threads(options.threads)
+    result = _read(options)
+    folds = FOLDS if options.screen else {"+".join(TRAIN): REPORT}
+    for trained_on, judged_on in folds.items():
+        _measure(result, "start", 0, trained_on, judged_on, options)
+        for seed in options.seeds[:1] if options.screen else options.seeds:
+            for arm in options.arms:
+                _measure(result, arm, seed, trained_on, judged_on, options)
+    print_changes(result["changes"])
+
+
+def _read(options: Options) -> dict[str, Any]:
+    if options.json is not None and options.json.is_file():
+        return json.loads(options.json.read_text())
+    return {"machine": machine(), "network": options.network, "steps": options.steps, "runs": [], "changes": []}
+
+
+def _measure(
+    result: dict[str, Any], arm: str, seed: int, trained_on: str, judged_on: Sequence[str], options: Options
+) -> None:
+    """Train and judge one arm, unless the file has it."""
+    key = {"arm": arm, "seed": seed, "trained on": trained_on, "steps": 0 if arm == "start" else options.steps}
+    if options.learning_rate is not None and arm != "start":
+        key["learning rate"] = options.learning_rate
+    if any(all(run.get(name) == value for name, value in key.items()) for run in result["runs"]):
+        return
+    if arm == "start":
+        network, how = rfp.load_network(options.network).eval(), {}
+    else:
+        network, how = train(arm, seed, trained_on.split("+"), options)
+    judged = judge(network, judged_on, options)
+    if arm != "start":
+        del judged["pairs"]
+    result["runs"].append({**key, "judged on": list(judged_on), **how, **judged})
+    result["changes"] = changes(result["runs"])
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(options.json, result)
+    print_changes(result["changes"][-2:])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,70 @@
+"""What trained networks changed against their start: AUC with intervals, on the same resampled images for both."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rfp.evaluation.bootstrap import RESAMPLES, image_counts, interval, resampled_auc
+
+THRESHOLDS = (5, 10, 20)
+
+
+def changes(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each arm, setting and estimator: the start's AUC, the mean change over seeds, its 95 % interval.
+
+    The interval resamples the images of each scene, the same for start and arm, and the seeds. Half its width is about
+    the smallest change that the sets can resolve.
+    """
+    rows = []
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    for run in runs:
+        if run["arm"] != "start":
+            key = (run["arm"], run["trained on"], run["steps"], run.get("learning rate"))
+            groups.setdefault(key, []).append(run)
+    for (arm, trained_on, steps, rate), members in groups.items():
+        (start,) = (run for run in runs if run["arm"] == "start" and run["trained on"] == trained_on)
+        pairs = start["pairs"]
+        generator = torch.Generator().manual_seed(0)
+        counts = image_counts(torch.tensor(pairs["images"]), pairs["scenes"], RESAMPLES, generator)
+        for setting, before in start["figures"].items():
+            errors = torch.tensor([run["figures"][setting]["errors_deg"] for run in members], dtype=torch.float64)
+            row = {"arm": arm, "trained on": trained_on, "steps": steps, "seeds": len(members), "setting": setting}
+            if rate is not None:
+                row["learning rate"] = rate
+            first = torch.tensor(before["errors_deg"], dtype=torch.float64)
+            rows.append({**row, **_change(first, errors, counts)})
+    return rows
+
+
+def _change(
+    before: Float[Tensor, "N"], after: Float[Tensor, "seeds N"], counts: Float[Tensor, "R N"]
+) -> dict[str, Any]:
+    """The AUC before, and how much more it is after, at each threshold."""
+    whole = torch.ones(1, counts.shape[1], dtype=counts.dtype)
+    generator = torch.Generator().manual_seed(0)
+    seeds = torch.randint(len(after), (len(counts), len(after)), generator=generator)
+    row: dict[str, Any] = {}
+    for threshold in THRESHOLDS:
+        start = float(resampled_auc(before, whole, threshold))
+        mean = float(torch.stack([resampled_auc(each, whole, threshold) for each in after]).mean())
+        gained = torch.stack([resampled_auc(each, counts, threshold) for each in after], dim=1)
+        gained = gained.gather(1, seeds).mean(dim=1) - resampled_auc(before, counts, threshold)
+        low, high = interval(gained) or (float("nan"), float("nan"))
+        row[f"AUC@{threshold} before"] = round(start, 2)
+        row[f"AUC@{threshold} more by"] = {"mean": round(mean - start, 2), "low": round(low, 2), "high": round(high, 2)}
+    return row
+
+
+def print_changes(rows: Sequence[dict[str, Any]]) -> None:
+    """One line for each."""
+    for row in rows:
+        name = f"{row['arm']} ({row['seeds']} seeds, {row['steps']} steps on {row['trained on']}), {row['setting']}"
+        parts = []
+        for threshold in THRESHOLDS:
+            change = row[f"AUC@{threshold} more by"]
+            text = f"{change['mean']:+.1f} ({change['low']:+.1f} to {change['high']:+.1f})"
+            parts.append(f"@{threshold} {row[f'AUC@{threshold} before']:.1f} {text}")
+        print(f"{name}: " + ", ".join(parts), flush=True)
