@@ -10,6 +10,7 @@ from rfp.geometry.absolute_pose import three_point_planes
 from rfp.geometry.essential import orthonormalize
 from rfp.geometry.linear_systems import product
 from rfp.records import AbsolutePose
+from rfp.robust.inputs import check_inputs
 from rfp.robust.model import Problems, in_batch, make_problems
 from rfp.robust.options import RansacOptions
 from rfp.robust.ransac import SampleSource, ransac, spread
@@ -66,14 +67,27 @@ def estimate_absolute_pose(
         generator: of the samples, on the device of ``x``; None only if ``samples`` are given.
 
     Raises:
-        InputError: neither samples nor a generator to draw them with.
+        InputError: shapes, dtypes or devices that do not go together, neither samples nor a generator.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> X, x = torch.rand(3, 50, 3), torch.rand(3, 50, 2)
     >>> estimate_absolute_pose(X, x, max_error=0.002, generator=generator).R.shape
     torch.Size([3, 3, 3])
     """
-    model, scene = AbsolutePoseModel(), _scene(X, x, valid, weight)
+    model = AbsolutePoseModel()
+    check_inputs(
+        X,
+        x,
+        names=("X", "x"),
+        widths=(3, 2),
+        sample_size=model.sample_size,
+        max_error=max_error,
+        valid=valid,
+        weight=weight,
+        samples=samples,
+        generator=generator,
+    )
+    scene = _scene(X, x, valid, weight)
     problems = make_problems(torch.cat((scene.inward(X).to(x.dtype), x), dim=-1), max_error, scene.present, weight)
     source = SampleSource(problems, model.sample_size, options, samples, generator)
     dtype = torch.promote_types(problems.data.dtype, X.dtype)

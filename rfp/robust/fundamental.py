@@ -12,6 +12,7 @@ from rfp.records import FundamentalMatrix
 from rfp.robust.dominant_plane import dominant_plane, epipoles_beside_plane
 from rfp.robust.fundamental_evidence import is_determined
 from rfp.robust.fundamental_refinement import refine_fundamental, retract
+from rfp.robust.inputs import check_inputs
 from rfp.robust.model import Problems, in_batch, make_problems, slices_in_memory
 from rfp.robust.normalization import normalize_problems
 from rfp.robust.options import RansacOptions
@@ -66,7 +67,7 @@ def estimate_fundamental(
         generator: of the samples, on the device of ``x1``; None only if ``samples`` are given.
 
     Raises:
-        InputError: neither samples nor a generator to draw them with.
+        InputError: shapes, dtypes or devices that do not go together, neither samples nor a generator.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> x1, x2 = 500 * torch.rand(3, 50, 2), 500 * torch.rand(3, 50, 2)
@@ -74,6 +75,16 @@ def estimate_fundamental(
     tensor([False, False, False])
     """
     model = FundamentalModel()
+    check_inputs(
+        x1,
+        x2,
+        sample_size=model.sample_size,
+        max_error=max_error,
+        valid=valid,
+        weight=weight,
+        samples=samples,
+        generator=generator,
+    )
     given = make_problems(torch.cat((x1, x2), dim=-1), max_error, valid, weight)
     problems, centre, scale = normalize_problems(given)
     source = SampleSource(problems, model.sample_size, options, samples, generator)

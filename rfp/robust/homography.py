@@ -16,6 +16,7 @@ from rfp.robust.homography_refinement import (
     transfer_gains,
     transfer_monomials,
 )
+from rfp.robust.inputs import check_inputs
 from rfp.robust.model import Problems, in_batch, make_problems
 from rfp.robust.normalization import normalize_problems
 from rfp.robust.options import RansacOptions
@@ -65,7 +66,7 @@ def estimate_homography(
         generator: of the samples, on the device of ``x1``; None only if ``samples`` are given.
 
     Raises:
-        InputError: neither samples nor a generator to draw them with.
+        InputError: shapes, dtypes or devices that do not go together, neither samples nor a generator.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> x1 = 640 * torch.rand(3, 50, 2)
@@ -74,6 +75,16 @@ def estimate_homography(
     (torch.Size([3, 3, 3]), True)
     """
     model = HomographyModel()
+    check_inputs(
+        x1,
+        x2,
+        sample_size=model.sample_size,
+        max_error=max_error,
+        valid=valid,
+        weight=weight,
+        samples=samples,
+        generator=generator,
+    )
     given = make_problems(torch.cat((x1, x2), dim=-1), max_error, valid, weight)
     problems, centre, scale = normalize_problems(given)
     source = SampleSource(problems, model.sample_size, options, samples, generator)

@@ -41,7 +41,7 @@ class SampleSource:
             raise InputError("expected samples= or a generator= to draw them with, got neither; pass torch.Generator()")
         self.problems, self.sample_size, self.generator = problems, sample_size, generator
         num_problems = problems.weight.shape[0]
-        self.given = None if samples is None else samples.reshape(num_problems, samples.shape[-2], sample_size)
+        self.given = None if samples is None else samples.reshape(num_problems, samples.shape[-2], sample_size).long()
         self.number = options.num_hypotheses if self.given is None else self.given.shape[1]
         self.empty = num_problems == 0 or self.number == 0 or problems.weight.shape[1] < sample_size
         """Whether there is nothing to solve."""

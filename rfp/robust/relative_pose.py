@@ -14,6 +14,7 @@ from rfp.geometry.linear_systems import solve_symmetric
 from rfp.geometry.pose import essential_from_pose
 from rfp.records import Correspondences, InputError, RelativePose
 from rfp.robust.cheirality import choose_twins
+from rfp.robust.inputs import check_inputs
 from rfp.robust.minimal_samples import draw_minimal_samples
 from rfp.robust.model import Problems, in_batch, make_problems
 from rfp.robust.options import RansacOptions
@@ -54,7 +55,7 @@ def estimate_relative_pose(
         generator: of the samples, on the device of ``x1``; None only if ``samples`` are given.
 
     Raises:
-        InputError: neither samples nor a generator to draw them with.
+        InputError: shapes, dtypes or devices that do not go together, neither samples nor a generator.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> x1, x2 = torch.rand(3, 50, 2), torch.rand(3, 50, 2)
@@ -62,6 +63,16 @@ def estimate_relative_pose(
     torch.Size([3, 3, 3])
     """
     model = EssentialModel()
+    check_inputs(
+        x1,
+        x2,
+        sample_size=model.sample_size,
+        max_error=max_error,
+        valid=valid,
+        weight=weight,
+        samples=samples,
+        generator=generator,
+    )
     problems = make_problems(torch.cat((x1, x2), dim=-1), max_error, valid, weight)
     source = SampleSource(problems, model.sample_size, options, samples, generator)
     if source.empty:
@@ -222,6 +233,12 @@ class RelativePoseEstimator:
 
         With common random numbers the batch is (B, S, T): pairs, draws of key points, draws of matches.
         """
+        batch = correspondences.x1.shape[:-2]
+        if noise.shape[:-2] != batch or noise.shape[-1:] != (5,):
+            raise InputError(
+                f"expected noise of shape {(*batch, *self.noise_shape)}, got {tuple(noise.shape)}; draw "
+                "noise_shape for each problem"
+            )
         if self.common_random_numbers:
             if noise.dim() != 5:
                 raise InputError(
