@@ -62,7 +62,7 @@ def estimate_absolute_pose(
         max_error: reprojection error of an inlier, in normalised units: pixels over the focal length.
         valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
             Points that are not finite are no match either, nor those farther than a million times the usual distance.
-        weight: how often each match counts in sampling and scoring, 1 by default.
+        weight: how often each match counts in sampling and scoring, 1 by default and 1e12 at most.
         samples: indices of minimal samples, drawn from ``weight`` if not given.
         generator: of the samples, on the device of ``x``; None only if ``samples`` are given.
 

@@ -13,15 +13,15 @@ from rfp.robust.dominant_plane import dominant_plane, epipoles_beside_plane
 from rfp.robust.fundamental_evidence import is_determined
 from rfp.robust.fundamental_refinement import refine_fundamental, retract
 from rfp.robust.inputs import check_inputs
-from rfp.robust.model import Problems, in_batch, make_problems, slices_in_memory
+from rfp.robust.model import FARTHEST_UNSCALED, Problems, in_batch, make_problems, slices_in_memory
 from rfp.robust.normalization import normalize_problems
 from rfp.robust.options import RansacOptions
 from rfp.robust.ransac import SampleSource, ransac
 from rfp.robust.scoring import EpipolarModel, MatchMonomials, msac_gains, shaped_gains
 from rfp.robust.search import subset_tables
 
-# Of the search for epipoles beside a dominant plane. A second round finds a better plane: at 25 % inliers rounds one
-# and two save a fourth of the problems that RANSAC alone gets wrong, further ones few.
+# Of the search for epipoles beside a dominant plane. A second round finds a better plane; where inliers are few the two
+# save many of the problems that RANSAC alone gets wrong, and further rounds hardly any.
 _ROUNDS, _NUM_REFINED, _SCALES, _NUM_SCORING_POINTS = 2, 2, (3.0, 3.0, 2.0, 2.0), 128
 _NUM_MODELS = 32  # whose tensors over all matches stand for what that search takes
 
@@ -57,12 +57,13 @@ def estimate_fundamental(
     matrices, are not told apart. Not differentiable.
 
     Args:
-        x1: in any unit, pixels say: the points are normalised inside.
+        x1: in any unit and from any origin: the points are normalised inside. Map coordinates, far from the origin,
+            want float64: float32 rounds them, and F.
         options: ``FUNDAMENTAL_OPTIONS`` by default: more samples than for relative pose, and more scoring points.
         max_error: Sampson distance of an inlier, in the unit of the points.
         valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
             Points that are not finite are no match either.
-        weight: how often each match counts in sampling and scoring, 1 by default.
+        weight: how often each match counts in sampling and scoring, 1 by default and 1e12 at most.
         samples: indices of minimal samples, drawn from ``weight`` if not given.
         generator: of the samples, on the device of ``x1``; None only if ``samples`` are given.
 
@@ -85,7 +86,8 @@ def estimate_fundamental(
         samples=samples,
         generator=generator,
     )
-    given = make_problems(torch.cat((x1, x2), dim=-1), max_error, valid, weight)
+    points = torch.cat((x1, x2), dim=-1)
+    given = make_problems(points, max_error, valid, weight, farthest=FARTHEST_UNSCALED)
     problems, centre, scale = normalize_problems(given)
     source = SampleSource(problems, model.sample_size, options, samples, generator)
     if source.empty or problems.weight.shape[1] <= model.sample_size:

@@ -50,7 +50,7 @@ def estimate_relative_pose(
         max_error: Sampson distance of an inlier, in normalised units (see ``normalized_threshold``).
         valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
             Points that are not finite are no match either.
-        weight: how often each match counts in sampling and scoring, 1 by default.
+        weight: how often each match counts in sampling and scoring, 1 by default and 1e12 at most.
         samples: indices of minimal samples, drawn from ``weight`` if not given.
         generator: of the samples, on the device of ``x1``; None only if ``samples`` are given.
 
