@@ -41,6 +41,7 @@ def estimate_absolute_pose(
     valid: Bool[Tensor, "*B N"] | None = None,
     weight: Float[Tensor, "*B N"] | None = None,
     samples: Int[Tensor, "*B H 3"] | None = None,
+    sampling_weight: Float[Tensor, "*B N"] | None = None,
     generator: torch.Generator | None,
 ) -> AbsolutePose:
     """Poses ``(x, 1) ~ R @ X + t`` of a batch of cameras, each from points X of the world seen at normalised points x.
@@ -63,7 +64,9 @@ def estimate_absolute_pose(
         valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
             Points that are not finite are no match either, nor those farther than a million times the usual distance.
         weight: how often each match counts in sampling and scoring, 1 by default and 1e12 at most.
-        samples: indices of minimal samples, drawn from ``weight`` if not given.
+        samples: indices of minimal samples, drawn from ``sampling_weight`` or else ``weight`` if not given.
+        sampling_weight: how often each match is drawn into the first samples, without a say in the scores:
+            ``weights_of_order``, say. Not with ``samples`` or an early stop, which know of ``weight`` alone.
         generator: of the samples, on the device of ``x``; None only if ``samples`` are given.
 
     Raises:
@@ -85,11 +88,12 @@ def estimate_absolute_pose(
         valid=valid,
         weight=weight,
         samples=samples,
+        sampling_weight=sampling_weight,
         generator=generator,
     )
     scene = _scene(X, x, valid, weight)
     problems = make_problems(torch.cat((scene.inward(X).to(x.dtype), x), dim=-1), max_error, scene.present, weight)
-    source = SampleSource(problems, model.sample_size, options, samples, generator)
+    source = SampleSource(problems, model.sample_size, options, samples, generator, sampling_weight)
     dtype = torch.promote_types(problems.data.dtype, X.dtype)
     if source.empty:
         pose = _failure(problems, dtype)

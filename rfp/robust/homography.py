@@ -44,6 +44,7 @@ def estimate_homography(
     valid: Bool[Tensor, "*B N"] | None = None,
     weight: Float[Tensor, "*B N"] | None = None,
     samples: Int[Tensor, "*B H 4"] | None = None,
+    sampling_weight: Float[Tensor, "*B N"] | None = None,
     generator: torch.Generator | None,
 ) -> Homography:
     """Homographies ``x2 ~ H x1`` of a batch of problems, each with its own samples.
@@ -67,7 +68,9 @@ def estimate_homography(
         valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
             Points that are not finite are no match either.
         weight: how often each match counts in sampling and scoring, 1 by default and 1e12 at most.
-        samples: indices of minimal samples, drawn from ``weight`` if not given.
+        samples: indices of minimal samples, drawn from ``sampling_weight`` or else ``weight`` if not given.
+        sampling_weight: how often each match is drawn into the first samples, without a say in the scores:
+            ``weights_of_order``, say. Not with ``samples`` or an early stop, which know of ``weight`` alone.
         generator: of the samples, on the device of ``x1``; None only if ``samples`` are given.
 
     Raises:
@@ -88,13 +91,14 @@ def estimate_homography(
         valid=valid,
         weight=weight,
         samples=samples,
+        sampling_weight=sampling_weight,
         generator=generator,
     )
     points = torch.cat((x1, x2), dim=-1)
     given = make_problems(points, max_error, valid, weight, farthest=FARTHEST_UNSCALED)
     problems, centre, scale = normalize_problems(given)
     problems = _above_rounding(problems)
-    source = SampleSource(problems, model.sample_size, options, samples, generator)
+    source = SampleSource(problems, model.sample_size, options, samples, generator, sampling_weight)
     if source.empty:
         state, gain = problems.data.new_zeros((len(problems.data), 9)), torch.zeros_like(problems.weight)
     else:

@@ -23,6 +23,7 @@ def check_inputs(
     valid: Any,
     weight: Any,
     samples: Any,
+    sampling_weight: Any,
     generator: Any,
 ) -> None:
     """Refuses what would be reshaped into something else, or fail somewhere inside.
@@ -55,10 +56,11 @@ def check_inputs(
         _check_slots("valid", valid, slots, device, name)
         if valid.dtype != torch.bool:
             raise InputError(f"expected valid of dtype torch.bool, got {valid.dtype}; compare it with 0")
-    if weight is not None:
-        _check_slots("weight", weight, slots, device, name)
-        if weight.dtype == torch.bool or weight.is_complex():
-            raise InputError(f"expected a weight of real numbers, got {weight.dtype}; a mask is given as valid=")
+    for kind, values in (("weight", weight), ("sampling_weight", sampling_weight)):
+        if values is not None:
+            _check_slots(kind, values, slots, device, name)
+            if values.dtype == torch.bool or values.is_complex():
+                raise InputError(f"expected a {kind} of real numbers, got {values.dtype}; a mask is given as valid=")
     if samples is not None:
         _check_samples(samples, batch, sample_size, device, name)
     if generator is not None:

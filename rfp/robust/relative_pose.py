@@ -33,6 +33,7 @@ def estimate_relative_pose(
     valid: Bool[Tensor, "*B N"] | None = None,
     weight: Float[Tensor, "*B N"] | None = None,
     samples: Int[Tensor, "*B H 5"] | None = None,
+    sampling_weight: Float[Tensor, "*B N"] | None = None,
     generator: torch.Generator | None,
 ) -> RelativePose:
     """Relative poses ``X2 = R @ X1 + t`` of a batch of problems, each with its own samples.
@@ -51,7 +52,9 @@ def estimate_relative_pose(
         valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
             Points that are not finite are no match either.
         weight: how often each match counts in sampling and scoring, 1 by default and 1e12 at most.
-        samples: indices of minimal samples, drawn from ``weight`` if not given.
+        samples: indices of minimal samples, drawn from ``sampling_weight`` or else ``weight`` if not given.
+        sampling_weight: how often each match is drawn into the first samples, without a say in the scores:
+            ``weights_of_order``, say. Not with ``samples`` or an early stop, which know of ``weight`` alone.
         generator: of the samples, on the device of ``x1``; None only if ``samples`` are given.
 
     Raises:
@@ -71,10 +74,11 @@ def estimate_relative_pose(
         valid=valid,
         weight=weight,
         samples=samples,
+        sampling_weight=sampling_weight,
         generator=generator,
     )
     problems = make_problems(torch.cat((x1, x2), dim=-1), max_error, valid, weight)
-    source = SampleSource(problems, model.sample_size, options, samples, generator)
+    source = SampleSource(problems, model.sample_size, options, samples, generator, sampling_weight)
     if source.empty:
         pose = _failure(problems)
     else:

@@ -61,11 +61,19 @@ WRONG = {
     "mask as a list": ({"valid": [True] * SLOTS}, r"valid as a tensor, got list"),
     "weight transposed": ({"weight": ones(SLOTS, *BATCH)}, r"weight of shape \(2, 3, 7\), got \(7, 2, 3\)"),
     "weight of booleans": ({"weight": ones(*BATCH, SLOTS, dtype=torch.bool)}, r"real numbers, got torch.bool"),
+    "sampling weight transposed": (
+        {"sampling_weight": ones(SLOTS, *BATCH)},
+        r"sampling_weight of shape \(2, 3, 7\), got",
+    ),
     "weight elsewhere": ({"weight": torch.ones(*BATCH, SLOTS, device="meta")}, r"weight on cpu as \w+ is, got meta"),
     "thresholds of pairs": ({"max_error": ones(3)}, r"max_error as one number or of shape \(2, 3\), got \(3,\)"),
     "thresholds of integers": ({"max_error": ones(*BATCH, dtype=torch.int64)}, r"max_error in float32 .* torch.int64"),
     "a threshold in words": ({"max_error": "1 px"}, r"max_error as a number or a tensor, got str"),
     "a seed for a generator": ({"generator": 7}, r"a torch.Generator as generator, got int"),
+    "weights of given samples": (
+        {"sampling_weight": ones(*BATCH, SLOTS)},
+        r"sampling_weight= without samples=, got both",
+    ),
     "samples in floats": ({"samples": ones(*BATCH, 4, 3)}, r"samples as a tensor of integers, got torch.float32"),
 }
 
