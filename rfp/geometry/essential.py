@@ -21,7 +21,8 @@ def decompose_essential(E: Float[Tensor, "*B 3 3"]) -> tuple[Float[Tensor, "*B 4
     """The four poses ``(R, t), (R, -t), (R′, t), (R′, -t)`` of each essential matrix, ‖t‖ = 1.
 
     B. K. P. Horn, Recovering baseline and orientation from essential matrix, 1990, eqs. 18 and 24 (kornia's closed
-    form). E = 0, which has no pose, gives those of R = I, t = (0, 0, 1).
+    form). E = 0, which has no pose, gives those of R = I, t = (0, 0, 1). Not differentiable: signs and
+    the order of the four jump.
     """
     batch = E.shape[:-2]
     norm = E.square().sum(dim=(-2, -1), keepdim=True).sqrt()

@@ -34,8 +34,11 @@ def five_point(
 
     Each satisfies ``x2ᵀ E x1 = 0`` for the five matches of normalised points, ``det E = 0`` and
     ``E Eᵀ E - ½ trace(E Eᵀ) E = 0``, with ``‖E‖ = 1``. A sample without a real solution, or a degenerate one (repeated
-    points, points on a line, no translation), has no valid slot; values under a false mask are zero.
-    Not differentiable.
+    points, points on a line, no translation), has no valid slot; values under a false mask are zero. Degenerate to the
+    rounding of float64, that is: points that were rounded to float32, or a ``solver_dtype`` of float32, leave solutions
+    of the rounding, which only other matches refute. Not differentiable.
+
+    Of two real roots that nearly coincide both are missed now and then (see ``real_roots``).
 
     Args:
         solver_dtype: of the algebra inside; the result has the dtype of ``x1``. In float32 the elimination loses the

@@ -28,7 +28,8 @@ def real_roots(
     the roots themselves end in the dtype of the coefficients.
 
     Slots are in ascending order of the roots, with gaps; values under a false mask are finite. Roots of even
-    multiplicity do not change the sign and may be missed. Not differentiable.
+    multiplicity do not change the sign and may be missed, and so may two that are closer than the derivative's root
+    between them is known. Not differentiable.
     """
     degree = coefficients.shape[0] - 1
     scale = coefficients.abs().amax(dim=0)

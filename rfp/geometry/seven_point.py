@@ -29,7 +29,8 @@ def seven_point(
 
     Each satisfies ``x2ᵀ F x1 = 0`` for the seven matches and ``det F = 0``, with ``‖F‖ = 1``. A degenerate sample
     (repeated points, six or more of them on a plane in space, four on a line, no translation) has no valid slot; values
-    under a false mask are zero. Not differentiable.
+    under a false mask are zero. Degenerate to the rounding of float64, that is: points that were rounded to float32, or
+    a ``solver_dtype`` of float32, leave solutions of the rounding, which only other matches refute. Not differentiable.
 
     Args:
         x1: of the order of 1, as normalised points are: what is degenerate is told from rounding at that size.

@@ -11,6 +11,7 @@ def scaled_depths(
 
     The least-squares solution of ``λ2 (x2, 1) = λ1 R (x1, 1) + t``, by Cramer's rule. The scale is the squared sine of
     the parallax times the squared lengths of both rays; it vanishes for points at infinity, so signs need no division.
+    Differentiable.
     """
     u1, v1 = x1[..., 0], x1[..., 1]
     u2, v2 = x2[..., 0], x2[..., 1]
@@ -27,7 +28,7 @@ def scaled_depths(
 def in_front_of_both(
     x1: Float[Tensor, "*B N 2"], x2: Float[Tensor, "*B N 2"], R: Float[Tensor, "*B 3 3"], t: Float[Tensor, "*B 3"]
 ) -> Bool[Tensor, "*B N"]:
-    """Whether each match triangulates in front of both cameras.
+    """Whether each match triangulates in front of both cameras. Not differentiable.
 
     >>> import torch
     >>> forward = torch.tensor([0.0, 0.0, -1.0])  # camera 2 stands one unit further along the optical axis

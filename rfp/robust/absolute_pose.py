@@ -10,6 +10,7 @@ from rfp.geometry.absolute_pose import three_point_planes
 from rfp.geometry.essential import orthonormalize
 from rfp.geometry.linear_systems import product
 from rfp.records import AbsolutePose
+from rfp.robust.inputs import check_inputs
 from rfp.robust.model import Problems, in_batch, make_problems
 from rfp.robust.options import RansacOptions
 from rfp.robust.ransac import SampleSource, ransac, spread
@@ -40,6 +41,7 @@ def estimate_absolute_pose(
     valid: Bool[Tensor, "*B N"] | None = None,
     weight: Float[Tensor, "*B N"] | None = None,
     samples: Int[Tensor, "*B H 3"] | None = None,
+    sampling_weight: Float[Tensor, "*B N"] | None = None,
     generator: torch.Generator | None,
 ) -> AbsolutePose:
     """Poses ``(x, 1) ~ R @ X + t`` of a batch of cameras, each from points X of the world seen at normalised points x.
@@ -61,21 +63,37 @@ def estimate_absolute_pose(
         max_error: reprojection error of an inlier, in normalised units: pixels over the focal length.
         valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
             Points that are not finite are no match either, nor those farther than a million times the usual distance.
-        weight: how often each match counts in sampling and scoring, 1 by default.
-        samples: indices of minimal samples, drawn from ``weight`` if not given.
+        weight: how often each match counts in sampling and scoring, 1 by default and 1e12 at most.
+        samples: indices of minimal samples, drawn from ``sampling_weight`` or else ``weight`` if not given.
+        sampling_weight: how often each match is drawn into the first samples, without a say in the scores:
+            ``weights_of_order``, say. Not with ``samples`` or an early stop, which know of ``weight`` alone.
         generator: of the samples, on the device of ``x``; None only if ``samples`` are given.
 
     Raises:
-        InputError: neither samples nor a generator to draw them with.
+        InputError: shapes, dtypes or devices that do not go together, neither samples nor a generator.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> X, x = torch.rand(3, 50, 3), torch.rand(3, 50, 2)
     >>> estimate_absolute_pose(X, x, max_error=0.002, generator=generator).R.shape
     torch.Size([3, 3, 3])
     """
-    model, scene = AbsolutePoseModel(), _scene(X, x, valid, weight)
+    model = AbsolutePoseModel()
+    check_inputs(
+        X,
+        x,
+        names=("X", "x"),
+        widths=(3, 2),
+        sample_size=model.sample_size,
+        max_error=max_error,
+        valid=valid,
+        weight=weight,
+        samples=samples,
+        sampling_weight=sampling_weight,
+        generator=generator,
+    )
+    scene = _scene(X, x, valid, weight)
     problems = make_problems(torch.cat((scene.inward(X).to(x.dtype), x), dim=-1), max_error, scene.present, weight)
-    source = SampleSource(problems, model.sample_size, options, samples, generator)
+    source = SampleSource(problems, model.sample_size, options, samples, generator, sampling_weight)
     dtype = torch.promote_types(problems.data.dtype, X.dtype)
     if source.empty:
         pose = _failure(problems, dtype)

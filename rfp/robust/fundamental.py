@@ -12,15 +12,16 @@ from rfp.records import FundamentalMatrix
 from rfp.robust.dominant_plane import dominant_plane, epipoles_beside_plane
 from rfp.robust.evidence import is_determined
 from rfp.robust.fundamental_refinement import refine_fundamental, retract
-from rfp.robust.model import Problems, in_batch, make_problems, slices_in_memory
+from rfp.robust.inputs import check_inputs
+from rfp.robust.model import FARTHEST_UNSCALED, Problems, in_batch, make_problems, slices_in_memory
 from rfp.robust.normalization import normalize_problems
 from rfp.robust.options import RansacOptions
 from rfp.robust.ransac import SampleSource, ransac
 from rfp.robust.scoring import EpipolarModel, MatchMonomials, msac_gains, shaped_gains
 from rfp.robust.search import subset_tables
 
-# Of the search for epipoles beside a dominant plane. A second round finds a better plane: at 25 % inliers rounds one
-# and two save a fourth of the problems that RANSAC alone gets wrong, further ones few.
+# Of the search for epipoles beside a dominant plane. A second round finds a better plane; where inliers are few the two
+# save many of the problems that RANSAC alone gets wrong, and further rounds hardly any.
 _ROUNDS, _NUM_REFINED, _SCALES, _NUM_SCORING_POINTS = 2, 2, (3.0, 3.0, 2.0, 2.0), 128
 _NUM_MODELS = 32  # whose tensors over all matches stand for what that search takes
 
@@ -39,6 +40,7 @@ def estimate_fundamental(
     valid: Bool[Tensor, "*B N"] | None = None,
     weight: Float[Tensor, "*B N"] | None = None,
     samples: Int[Tensor, "*B H 7"] | None = None,
+    sampling_weight: Float[Tensor, "*B N"] | None = None,
     generator: torch.Generator | None,
 ) -> FundamentalMatrix:
     """Fundamental matrices, ``x2ᵀ F x1 = 0``, of a batch of problems, each with its own samples.
@@ -56,17 +58,20 @@ def estimate_fundamental(
     matrices, are not told apart. Not differentiable.
 
     Args:
-        x1: in any unit, pixels say: the points are normalised inside.
+        x1: in any unit and from any origin: the points are normalised inside. Map coordinates, far from the origin,
+            want float64: float32 rounds them, and F.
         options: ``FUNDAMENTAL_OPTIONS`` by default: more samples than for relative pose, and more scoring points.
         max_error: Sampson distance of an inlier, in the unit of the points.
         valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
             Points that are not finite are no match either.
-        weight: how often each match counts in sampling and scoring, 1 by default.
-        samples: indices of minimal samples, drawn from ``weight`` if not given.
+        weight: how often each match counts in sampling and scoring, 1 by default and 1e12 at most.
+        samples: indices of minimal samples, drawn from ``sampling_weight`` or else ``weight`` if not given.
+        sampling_weight: how often each match is drawn into the first samples, without a say in the scores:
+            ``weights_of_order``, say. Not with ``samples`` or an early stop, which know of ``weight`` alone.
         generator: of the samples, on the device of ``x1``; None only if ``samples`` are given.
 
     Raises:
-        InputError: neither samples nor a generator to draw them with.
+        InputError: shapes, dtypes or devices that do not go together, neither samples nor a generator.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> x1, x2 = 500 * torch.rand(3, 50, 2), 500 * torch.rand(3, 50, 2)
@@ -74,9 +79,21 @@ def estimate_fundamental(
     tensor([False, False, False])
     """
     model = FundamentalModel()
-    given = make_problems(torch.cat((x1, x2), dim=-1), max_error, valid, weight)
+    check_inputs(
+        x1,
+        x2,
+        sample_size=model.sample_size,
+        max_error=max_error,
+        valid=valid,
+        weight=weight,
+        samples=samples,
+        sampling_weight=sampling_weight,
+        generator=generator,
+    )
+    points = torch.cat((x1, x2), dim=-1)
+    given = make_problems(points, max_error, valid, weight, farthest=FARTHEST_UNSCALED)
     problems, centre, scale = normalize_problems(given)
-    source = SampleSource(problems, model.sample_size, options, samples, generator)
+    source = SampleSource(problems, model.sample_size, options, samples, generator, sampling_weight)
     if source.empty or problems.weight.shape[1] <= model.sample_size:
         F, gain = problems.data.new_zeros((len(problems.data), 9)), torch.zeros_like(problems.weight)
         determined = torch.zeros_like(problems.max_error, dtype=torch.bool)

@@ -16,18 +16,22 @@ from rfp.robust.homography_refinement import (
     transfer_gains,
     transfer_monomials,
 )
-from rfp.robust.model import Problems, in_batch, make_problems
+from rfp.robust.inputs import check_inputs
+from rfp.robust.model import FARTHEST_UNSCALED, Problems, in_batch, make_problems
 from rfp.robust.normalization import normalize_problems
 from rfp.robust.options import RansacOptions
 from rfp.robust.ransac import SampleSource, ransac
+
+# Four matches fit a homography exactly.
+_LEAST_INLIERS = 5
 
 HOMOGRAPHY_OPTIONS = RansacOptions(
     num_hypotheses=2048, resample_rounds=0, num_scoring_points=48, num_refined=2, refinement_iterations=4
 )
 """What suits homographies: four points are solved in a fraction of a microsecond, so samples are cheap. A wrong H has
 hardly an inlier beside its own four (both coordinates must fit by chance), so samples from its inliers find nothing
-new: at 25 % inliers 256 samples and the second stage fail in 47 %, 2048 samples alone in 1 %. A right one is refined in
-a few steps."""
+new: where inliers are few, many samples without a second stage find far more than few samples with one. A right one is
+refined in a few steps."""
 
 
 @torch.no_grad()
@@ -40,32 +44,37 @@ def estimate_homography(
     valid: Bool[Tensor, "*B N"] | None = None,
     weight: Float[Tensor, "*B N"] | None = None,
     samples: Int[Tensor, "*B H 4"] | None = None,
+    sampling_weight: Float[Tensor, "*B N"] | None = None,
     generator: torch.Generator | None,
 ) -> Homography:
     """Homographies ``x2 ~ H x1`` of a batch of problems, each with its own samples.
 
     Minimal samples of four distinct matches are solved (``rfp.geometry.homography.four_point``), all candidates scored
     by MSAC on a subset of the matches, the best of them on all, the best of those optimised locally. Only matches in
-    front of the second camera count, ``w > 0``. Points may be pixels or normalised: they are brought to the size of one
-    inside. With ``samples`` given, the homography of a problem depends neither on the batch around it nor, ties apart,
-    on the tile.
+    front of the second camera count, ``w > 0``. Points may be in any unit and from any origin: they are brought to the
+    size of one inside. Map coordinates, far from the origin, want float64: float32 rounds them, and H. With ``samples``
+    given, the homography of a problem depends neither on the batch around it nor, ties apart, on the tile.
 
-    A problem without a homography (fewer than four valid matches, inliers at one place or on a line in one of the
-    images, mirror images) comes back with ``valid`` false, H = I / √3 and no inliers. Not differentiable.
+    A problem without a homography (fewer than five distinct inliers, inliers at one place or on a line in one of the
+    images, mirror images) comes back with ``valid`` false, H = I / √3 and no inliers. Four matches fit some homography
+    exactly, whatever they are; the fifth is the first that says anything. Not differentiable.
 
     Args:
         options: ``HOMOGRAPHY_OPTIONS`` by default: more samples than for relative pose, and no second stage.
         max_error: Sampson distance of an inlier, in the unit of the points: how far the four coordinates of a match
             are from fitting exactly. Where H neither magnifies nor shrinks, that is 1 / √2 of the distance between x2
-            and the image of x1, which OpenCV and PoseLib compare with their thresholds.
+            and the image of x1, which OpenCV and PoseLib compare with their thresholds. A threshold below the rounding
+            of the points (in float32, 1e-7 of their spread) has no homography.
         valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
             Points that are not finite are no match either.
-        weight: how often each match counts in sampling and scoring, 1 by default.
-        samples: indices of minimal samples, drawn from ``weight`` if not given.
+        weight: how often each match counts in sampling and scoring, 1 by default and 1e12 at most.
+        samples: indices of minimal samples, drawn from ``sampling_weight`` or else ``weight`` if not given.
+        sampling_weight: how often each match is drawn into the first samples, without a say in the scores:
+            ``weights_of_order``, say. Not with ``samples`` or an early stop, which know of ``weight`` alone.
         generator: of the samples, on the device of ``x1``; None only if ``samples`` are given.
 
     Raises:
-        InputError: neither samples nor a generator to draw them with.
+        InputError: shapes, dtypes or devices that do not go together, neither samples nor a generator.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> x1 = 640 * torch.rand(3, 50, 2)
@@ -74,9 +83,22 @@ def estimate_homography(
     (torch.Size([3, 3, 3]), True)
     """
     model = HomographyModel()
-    given = make_problems(torch.cat((x1, x2), dim=-1), max_error, valid, weight)
+    check_inputs(
+        x1,
+        x2,
+        sample_size=model.sample_size,
+        max_error=max_error,
+        valid=valid,
+        weight=weight,
+        samples=samples,
+        sampling_weight=sampling_weight,
+        generator=generator,
+    )
+    points = torch.cat((x1, x2), dim=-1)
+    given = make_problems(points, max_error, valid, weight, farthest=FARTHEST_UNSCALED)
     problems, centre, scale = normalize_problems(given)
-    source = SampleSource(problems, model.sample_size, options, samples, generator)
+    problems = _above_rounding(problems)
+    source = SampleSource(problems, model.sample_size, options, samples, generator, sampling_weight)
     if source.empty:
         state, gain = problems.data.new_zeros((len(problems.data), 9)), torch.zeros_like(problems.weight)
     else:
@@ -121,8 +143,9 @@ def _homography(state: Tensor, gain: Tensor, problems: Problems, centre: Tensor,
     """In the unit of the points as they were given, ``T2⁻¹ H T1``; a failure where nothing supports it."""
     inliers = gain > 0
     off_lines = [_off_a_line(points, inliers, problems.max_error) for points in problems.data.split(2, dim=-1)]
-    valid = (inliers.sum(dim=1) >= 4) & (torch.minimum(*off_lines) >= 2)
+    valid = (_num_distinct(problems.data, inliers) >= _LEAST_INLIERS) & (torch.minimum(*off_lines) >= 2)
     identity = torch.eye(3, dtype=torch.float64, device=state.device)
+    centre, scale = centre.double(), scale.double()
     back = similarity(-centre[:, 2:] * scale[:, None], 1 / scale)
     H = torch.where(valid[:, None, None], state.double().unflatten(-1, (3, 3)), identity)
     H = torch.where(valid[:, None, None], product(product(back, H), similarity(centre[:, :2], scale)), identity)
@@ -130,9 +153,28 @@ def _homography(state: Tensor, gain: Tensor, problems: Problems, centre: Tensor,
     return Homography(
         H=H.to(state.dtype),
         inliers=inliers & valid[:, None],
-        score=torch.where(valid, gain.sum(dim=1), torch.zeros_like(scale)),
+        score=torch.where(valid, gain.sum(dim=1), 0),
         valid=valid,
     )
+
+
+def _above_rounding(problems: Problems) -> Problems:
+    """Without the matches of problems whose threshold is below the rounding of points of the size of one."""
+    sensible = problems.max_error > torch.finfo(problems.max_error.dtype).eps
+    weight = torch.where(sensible[:, None], problems.weight, torch.zeros_like(problems.weight))
+    threshold = torch.where(sensible, problems.max_error, torch.ones_like(problems.max_error))
+    return Problems(problems.data, weight, threshold)
+
+
+def _num_distinct(points: Float[Tensor, "P N 4"], inliers: Bool[Tensor, "P N"]) -> Int[Tensor, "P"]:
+    """How many of the inliers differ: a match that is listed twice is one.
+
+    Each match becomes one number, a sum of its coordinates with factors of which none is a simple multiple of another.
+    """
+    u1, v1, u2, v2 = points.double().unbind(-1)
+    key = torch.where(inliers, u1 + 0.6180339887 * v1 + 1.7320508076 * u2 + 2.6457513111 * v2, torch.inf)
+    key = torch.cat((torch.full_like(u1.sum(dim=1, keepdim=True), -torch.inf), key.sort(dim=1).values), dim=1)
+    return ((key[:, 1:] > key[:, :-1]) & (key[:, 1:] < torch.inf)).sum(dim=1)
 
 
 def _off_a_line(

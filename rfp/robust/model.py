@@ -13,6 +13,10 @@ from rfp.records import map_tensors
 # Coordinates beyond this are no match: normalised ones of a ray at a right angle to the optical axis, for all that
 # float32 tells. Products of four of them overflow, and one such match would spoil the scores of all.
 FARTHEST = 1e6
+# The same for points of any unit, before they are centred and scaled: differences must not overflow.
+FARTHEST_UNSCALED = 1e30
+# Weights count as this at most: their sums, and those of products with derivatives, must not overflow.
+_HEAVIEST = 1e12
 
 Record = TypeVar("Record")
 
@@ -71,8 +75,14 @@ def make_problems(
     max_error: float | Float[Tensor, "*B"],
     valid: Bool[Tensor, "*B N"] | None,
     weight: Float[Tensor, "*B N"] | None,
+    *,
+    farthest: float = FARTHEST,
 ) -> Problems:
-    """A batch of any shape as P problems, in float32 at least; what is not usable is masked."""
+    """A batch of any shape as P problems, in float32 at least; what is not usable is masked.
+
+    Args:
+        farthest: coordinates beyond this are no match.
+    """
     batch, (num_slots, size) = data.shape[:-2], data.shape[-2:]
     num_problems = math.prod(batch)
     dtype = torch.promote_types(data.dtype, torch.float32)
@@ -80,11 +90,12 @@ def make_problems(
     threshold = max_error if isinstance(max_error, Tensor) else data.new_full((), max_error)
     threshold = threshold.to(dtype).expand(batch).reshape(num_problems)
     solvable = torch.isfinite(threshold) & (threshold > 0)
-    usable = (data.abs() < FARTHEST).all(dim=-1) & solvable[:, None]
+    usable = (data.abs() < farthest).all(dim=-1) & solvable[:, None]
     if valid is not None:
         usable = usable & valid.reshape(num_problems, num_slots)
     counts = torch.ones_like(data[..., 0]) if weight is None else weight.reshape(num_problems, num_slots).to(dtype)
     usable = usable & torch.isfinite(counts) & (counts > 0)
+    counts = counts.clamp_max(_HEAVIEST)
     return Problems(
         data=torch.where(usable[..., None], data, torch.zeros_like(data)),
         weight=torch.where(usable, counts, torch.zeros_like(counts)),

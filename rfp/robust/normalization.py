@@ -8,14 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rfp.robust.model import Problems
+from rfp.robust.model import FARTHEST, Problems
 
 
 def normalize_problems(problems: Problems) -> tuple[Problems, Float[Tensor, "P d"], Float[Tensor, "P"]]:
     """The problems with ``data ← (data - centre) scale`` and ``max_error ← max_error scale``; centres and scales.
 
     The centre is the median of the matches, coordinate by coordinate, and 1 / scale their median distance from it,
-    averaged over the coordinates. A problem whose matches are all at one place keeps its scale.
+    averaged over the coordinates. A problem whose matches are all at one place keeps its scale. Matches a
+    million times farther from the centre than that are masked: no unit is too large, but such a match is an error.
     """
     data, usable = problems.data, (problems.weight > 0)[..., None]
     if data.shape[1] == 0:
@@ -27,8 +28,11 @@ def normalize_problems(problems: Problems) -> tuple[Problems, Float[Tensor, "P d
     least = torch.finfo(data.dtype).tiny
     distance = torch.where(median > least, median, widest)
     scale = 1 / torch.where(distance > least, distance, torch.ones_like(distance))
-    normalized = Problems(centred * scale[:, None, None], problems.weight, problems.max_error * scale)
-    return normalized, centre, scale
+    scaled = centred * scale[:, None, None]
+    near = (scaled.abs() < FARTHEST).all(dim=-1)
+    scaled = torch.where(near[..., None], scaled, torch.zeros_like(scaled))
+    weight = torch.where(near, problems.weight, torch.zeros_like(problems.weight))
+    return Problems(scaled, weight, problems.max_error * scale), centre, scale
 
 
 def _median(values: Tensor, usable: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """How much work RANSAC does, as a frozen dataclass."""
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,8 +82,12 @@ class RansacOptions:
         not_negative = ("refinement_iterations", "resample_rounds", "num_resampled", "resamples")
         for name, lowest in {**dict.fromkeys(positive, 1), **dict.fromkeys(not_negative, 0)}.items():
             value = getattr(self, name)
-            if value is not None and value < lowest:
-                default = type(self).__dataclass_fields__[name].default
+            default = type(self).__dataclass_fields__[name].default
+            if value is None and default is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+                raise InputError(f"expected {name} as a whole number, got {value!r}; the default is {default}")
+            if value < lowest:
                 raise InputError(f"expected {name} of at least {lowest}, got {value}; the default is {default}")
         if self.num_preselected < self.num_finalists or self.num_preselected < self.num_resampled:
             raise InputError(

@@ -26,7 +26,7 @@ class SampleSource:
     that grows with problems × hypotheses.
 
     Raises:
-        InputError: neither samples nor a generator to draw them with.
+        InputError: neither samples nor a generator to draw them with; weights for samples that are not drawn.
     """
 
     def __init__(
@@ -36,12 +36,17 @@ class SampleSource:
         options: RansacOptions,
         samples: Int[Tensor, "*B H size"] | None,
         generator: torch.Generator | None,
+        sampling_weight: Float[Tensor, "*B N"] | None = None,
     ):
+        if sampling_weight is not None and (samples is not None or options.early_stop is not None):
+            other = "samples=" if samples is not None else "an early_stop"
+            raise InputError(f"expected sampling_weight= without {other}, got both; leave one of them out")
         if samples is None and generator is None:
             raise InputError("expected samples= or a generator= to draw them with, got neither; pass torch.Generator()")
         self.problems, self.sample_size, self.generator = problems, sample_size, generator
         num_problems = problems.weight.shape[0]
-        self.given = None if samples is None else samples.reshape(num_problems, samples.shape[-2], sample_size)
+        self.sampling_weight = None if sampling_weight is None else sampling_weight.reshape(problems.weight.shape)
+        self.given = None if samples is None else samples.reshape(num_problems, samples.shape[-2], sample_size).long()
         self.number = options.num_hypotheses if self.given is None else self.given.shape[1]
         self.empty = num_problems == 0 or self.number == 0 or problems.weight.shape[1] < sample_size
         """Whether there is nothing to solve."""
@@ -51,6 +56,8 @@ class SampleSource:
         weight = self.problems.weight[part]
         if self.given is not None:
             return self.given[part], samples_usable(self.given[part], weight > 0)
+        if self.sampling_weight is not None:
+            weight = torch.where(weight > 0, self.sampling_weight[part].to(weight.dtype), 0)
         noise = torch.rand(
             (weight.shape[0], self.number, self.sample_size), generator=self.generator, device=weight.device
         )

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rfp.geometry.linear_systems import product, solve_symmetric
+from rfp.geometry.pose import essential_from_pose
 from rfp.robust.scoring import MatchMonomials, denominator_form, table_product
 
 
@@ -70,11 +71,6 @@ def retract(
     return product(turn, R), moved / norm[..., None]
 
 
-def _cross(t: Tensor, R: Tensor) -> Tensor:
-    """``[t]× R``."""
-    return torch.linalg.cross(t[..., :, None].expand_as(R), R, dim=-2)
-
-
 def sampson_jacobian(
     R: Float[Tensor, "P L 3 3"], t: Float[Tensor, "P L 3"], matches: MatchMonomials
 ) -> tuple[Float[Tensor, "P L N"], Float[Tensor, "P L 5 N"]]:
@@ -85,10 +81,10 @@ def sampson_jacobian(
 
 def _linearized_errors(R: Tensor, t: Tensor, matches: MatchMonomials) -> Float[Tensor, "P L 6 N"]:
     """The five derivatives, and below them the distances: the rows of the normal equations, in the place of one."""
-    E = _cross(t, R)
+    E = essential_from_pose(R, t)
     axes = torch.eye(3, dtype=R.dtype, device=R.device)
-    turned = [_cross(t, _cross(axes[axis].expand_as(t), R)) for axis in range(3)]
-    moved = [_cross(direction, R) for direction in tangent_basis(t)]
+    turned = [essential_from_pose(essential_from_pose(R, axes[axis].expand_as(t)), t) for axis in range(3)]
+    moved = [essential_from_pose(R, direction) for direction in tangent_basis(t)]
     derivatives_and_E = torch.stack((*turned, *moved, E), dim=2).flatten(-2)  # (P, L, 6, 9)
     candidates = R.shape[1]
     rows = derivatives_and_E.permute(0, 3, 1, 2)  # (P, 9, L, 6)

@@ -14,6 +14,7 @@ from rfp.geometry.pose import essential_from_pose
 from rfp.records import Correspondences, InputError, RelativePose
 from rfp.robust.cheirality import choose_twins
 from rfp.robust.evidence import translation_is_determined
+from rfp.robust.inputs import check_inputs
 from rfp.robust.minimal_samples import draw_minimal_samples
 from rfp.robust.model import Problems, in_batch, make_problems
 from rfp.robust.options import RansacOptions
@@ -32,6 +33,7 @@ def estimate_relative_pose(
     valid: Bool[Tensor, "*B N"] | None = None,
     weight: Float[Tensor, "*B N"] | None = None,
     samples: Int[Tensor, "*B H 5"] | None = None,
+    sampling_weight: Float[Tensor, "*B N"] | None = None,
     generator: torch.Generator | None,
 ) -> RelativePose:
     """Relative poses ``X2 = R @ X1 + t`` of a batch of problems, each with its own samples.
@@ -50,12 +52,14 @@ def estimate_relative_pose(
         max_error: Sampson distance of an inlier, in normalised units (see ``normalized_threshold``).
         valid: which of the N slots hold a match; values under a false mask are ignored, NaN included.
             Points that are not finite are no match either.
-        weight: how often each match counts in sampling and scoring, 1 by default.
-        samples: indices of minimal samples, drawn from ``weight`` if not given.
+        weight: how often each match counts in sampling and scoring, 1 by default and 1e12 at most.
+        samples: indices of minimal samples, drawn from ``sampling_weight`` or else ``weight`` if not given.
+        sampling_weight: how often each match is drawn into the first samples, without a say in the scores:
+            ``weights_of_order``, say. Not with ``samples`` or an early stop, which know of ``weight`` alone.
         generator: of the samples, on the device of ``x1``; None only if ``samples`` are given.
 
     Raises:
-        InputError: neither samples nor a generator to draw them with.
+        InputError: shapes, dtypes or devices that do not go together, neither samples nor a generator.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> x1, x2 = torch.rand(3, 50, 2), torch.rand(3, 50, 2)
@@ -63,8 +67,19 @@ def estimate_relative_pose(
     torch.Size([3, 3, 3])
     """
     model = EssentialModel()
+    check_inputs(
+        x1,
+        x2,
+        sample_size=model.sample_size,
+        max_error=max_error,
+        valid=valid,
+        weight=weight,
+        samples=samples,
+        sampling_weight=sampling_weight,
+        generator=generator,
+    )
     problems = make_problems(torch.cat((x1, x2), dim=-1), max_error, valid, weight)
-    source = SampleSource(problems, model.sample_size, options, samples, generator)
+    source = SampleSource(problems, model.sample_size, options, samples, generator, sampling_weight)
     if source.empty:
         pose = _failure(problems)
     else:
@@ -250,6 +265,12 @@ class RelativePoseEstimator:
 
         With common random numbers the batch is (B, S, T): pairs, draws of key points, draws of matches.
         """
+        batch = correspondences.x1.shape[:-2]
+        if noise.shape[:-2] != batch or noise.shape[-1:] != (5,):
+            raise InputError(
+                f"expected noise of shape {(*batch, *self.noise_shape)}, got {tuple(noise.shape)}; draw "
+                "noise_shape for each problem"
+            )
         if self.common_random_numbers:
             if noise.dim() != 5:
                 raise InputError(

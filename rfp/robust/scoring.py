@@ -101,11 +101,6 @@ def msac_gains(E: Float[Tensor, "P 9 C"], matches: MatchMonomials, *, weighted: 
     return gain.mul_(matches.weight[:, None]) if weighted else gain
 
 
-def msac_scores(E: Float[Tensor, "P 9 C"], matches: MatchMonomials, *, weighted: bool = True) -> Float[Tensor, "P C"]:
-    """MSAC scores ``Σ wᵢ max(0, 1 - eᵢ²)``: higher is better, at most the sum of the weights."""
-    return msac_gains(E, matches, weighted=weighted).sum(dim=-1)
-
-
 def scoring_subset(weight: Float[Tensor, "P N"], size: int) -> Int[Tensor, "P size"]:
     """Indices of ``size`` matches spread evenly over the cumulated weights: each stands for the same weight.
 

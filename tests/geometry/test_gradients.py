@@ -8,6 +8,7 @@ from rfp.geometry.camera import normalize_points, normalized_threshold, scale_in
 from rfp.geometry.epipolar import sampson_distance, symmetric_epipolar_distance
 from rfp.geometry.essential import orthonormalize, twisted_poses
 from rfp.geometry.pose import essential_from_pose, relative_pose_error
+from rfp.geometry.triangulation import scaled_depths
 from tests.geometry.scenes import make_rotations, unit_vectors
 
 
@@ -50,6 +51,10 @@ def bearing(R, t):
         (bearing, (rotations(3), translations(4))),
         (orthonormalize, (rotations(1),)),
         (twisted_poses, (rotations(1), translations(2))),
+        (
+            lambda x1, x2, R, t: torch.stack(scaled_depths(x1, x2, R, t)),
+            (drawn(2, 4, 2, seed=1), drawn(2, 4, 2, seed=2), rotations(1), translations(2)),
+        ),
     ],
 )
 def test_gradients_are_those_of_finite_differences(function, inputs):

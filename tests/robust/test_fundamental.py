@@ -164,6 +164,18 @@ def test_random_matches_have_no_fundamental_matrix(count):
     assert estimate(x1, x2, make_samples(24, count)).valid.sum() <= 1
 
 
+def test_map_coordinates_are_far_from_the_origin():
+    """Metres of a UTM zone, and the same with all about the origin."""
+    _, x1, x2, _ = make_problems(3, 80, 6, dtype=torch.float64)
+    samples, origin = make_samples(3, 80), torch.tensor([5.0e5, 5.4e6], dtype=torch.float64)
+    expected, found = (estimate(x1 + move, x2 + move, samples) for move in (0 * origin, origin))
+    assert torch.equal(found.valid, expected.valid)
+    assert found.valid.sum() >= 2
+    assert torch.equal(found.inliers, expected.inliers)
+    error = sampson_distance(x1 + origin, x2 + origin, found.F).sqrt()
+    assert error[found.inliers].max() <= 1.001 * MAX_ERROR_PX
+
+
 # --- failures
 
 

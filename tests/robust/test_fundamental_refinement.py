@@ -1,5 +1,7 @@
 """Local optimisation of fundamental matrices: the Jacobian, the manifold, a plain twin of a step, and convergence."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -82,7 +84,7 @@ def test_the_jacobian_is_the_numeric_derivative():
         assert (numeric - jacobian[:, :, entry]).abs().max() < 1e-6 * jacobian[:, :, entry].abs().amax()
 
 
-def numpy_step(F: np.ndarray, x1: np.ndarray, x2: np.ndarray, scale: float) -> np.ndarray:
+def numpy_step(F: np.ndarray, x1: np.ndarray, x2: np.ndarray, counts: np.ndarray, scale: float) -> np.ndarray:
     """One step for one problem: a numeric Jacobian along a basis of the tangent space, and a dense solver."""
 
     def errors(F: np.ndarray) -> np.ndarray:
@@ -96,7 +98,7 @@ def numpy_step(F: np.ndarray, x1: np.ndarray, x2: np.ndarray, scale: float) -> n
     steps = 1e-6 * basis.reshape(7, 3, 3)
     J = np.stack([(errors(F + step) - errors(F - step)) / 2e-6 for step in steps])
     e = errors(F)
-    weight = np.maximum(0, 1 - e**2 / scale**2) ** 2
+    weight = counts * np.maximum(0, 1 - e**2 / scale**2) ** 2
     moved = F - (np.linalg.solve(J * weight @ J.T, J * weight @ e) @ basis).reshape(3, 3)
     U, s, V = np.linalg.svd(moved)
     moved = U @ np.diag([s[0], s[1], 0]) @ V
@@ -105,8 +107,10 @@ def numpy_step(F: np.ndarray, x1: np.ndarray, x2: np.ndarray, scale: float) -> n
 
 def test_a_step_is_that_of_numpy():
     _, x1, x2, matches, F = problem(noise=0.003)
+    counts = 5 * torch.rand(x1.shape[:2], generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    matches = dataclasses.replace(matches, weight=counts)
     stepped = refine_fundamental(F, matches, scales=(2.0,))[:, 0]
-    arguments = (F[:, 0].unflatten(-1, (3, 3)), homogeneous(x1), homogeneous(x2))
+    arguments = (F[:, 0].unflatten(-1, (3, 3)), homogeneous(x1), homogeneous(x2), counts)
     expected = [numpy_step(*row, scale=2.0) for row in zip(*(tensor.numpy() for tensor in arguments))]
     gap = distance(stepped, torch.from_numpy(np.stack(expected)))
     moved = distance(stepped, F[:, 0])

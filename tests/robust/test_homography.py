@@ -8,7 +8,7 @@ import torch
 from rfp.records import Homography, InputError, map_tensors
 from rfp.robust.homography import HomographyModel, estimate_homography
 from rfp.robust.model import GeometricModel
-from tests.geometry.planes import PlaneViews, at_unit_norm, transfer
+from tests.geometry.planes import PlaneViews, at_unit_norm, in_pixels, transfer, views_of_planes
 from tests.robust.homography_problems import (
     MAX_ERROR,
     OPTIONS,
@@ -101,7 +101,7 @@ def test_weights_count_like_repeated_matches():
     assert (found.score > 0.3 * weight.sum(dim=1)).all()
 
 
-@pytest.mark.parametrize(("scale", "offset"), [(1 / 500, -0.8), (1.0, 3000.0), (20.0, 0.0)])
+@pytest.mark.parametrize(("scale", "offset"), [(1 / 500, -0.8), (1.0, 3000.0), (20.0, 0.0), (1e7, 0.0)])
 def test_the_unit_and_the_origin_of_the_points_do_not_matter(scale, offset):
     _, x1, x2, _ = make_problems(6, 120, 6)
     samples = make_samples(6, 120)
@@ -111,6 +111,20 @@ def test_the_unit_and_the_origin_of_the_points_do_not_matter(scale, offset):
     H = at_unit_norm(torch.linalg.inv(similarity) @ found.H.double() @ similarity)
     assert corner_errors(H, expected.H.double()).max() < 0.05
     assert (found.inliers != expected.inliers).double().mean() < 0.01
+
+
+def test_map_coordinates_are_far_from_the_origin():
+    """Metres of a UTM zone, and the same with all about the origin."""
+    _, x1, x2, _ = make_problems(6, 120, 6, dtype=torch.float64)
+    samples, origin = make_samples(6, 120), torch.tensor([5.0e5, 5.4e6], dtype=torch.float64)
+    expected = estimate(x1, x2, samples)
+    found = estimate(x1 + origin, x2 + origin, samples)
+    assert found.valid.all()
+    assert torch.equal(found.inliers, expected.inliers)
+    inlier = torch.where(expected.inliers[..., None], x1, 400)
+    torch.testing.assert_close(
+        transfer(found.H, inlier + origin), transfer(expected.H, inlier) + origin, atol=1e-4, rtol=0
+    )
 
 
 def test_a_camera_that_comes_closer_magnifies_and_keeps_its_inliers():
@@ -149,14 +163,29 @@ def test_fewer_than_four_slots_are_a_failure(count):
     assert_failed(found)
 
 
-def test_fewer_than_four_valid_matches_are_a_failure_beside_a_success():
+@pytest.mark.parametrize("count", [3, 4])
+def test_fewer_than_five_valid_matches_are_a_failure_beside_a_success(count):
     _, x1, x2, _ = make_problems(3, 60)
     valid = torch.ones(3, 60, dtype=torch.bool)
-    valid[0, 3:], valid[2] = False, False
-    x1[0, 3:], x2[0, 10:], x1[2] = torch.nan, torch.inf, torch.nan
+    valid[0, count:], valid[2] = False, False
+    x1[0, count:], x2[0, 10:], x1[2] = torch.nan, torch.inf, torch.nan
     found = estimate(x1, x2, make_samples(3, 60, weight=valid.float()), valid=valid)
     assert found.valid.tolist() == [False, True, False]
     assert_failed(map_tensors(found, lambda tensor: tensor[::2]))
+
+
+def test_a_match_listed_twice_is_no_fifth_one():
+    views = in_pixels(views_of_planes(6, 5, 3))
+    found = estimate(views.x1, views.x2, make_samples(6, 5))
+    assert found.valid.all()
+    assert found.inliers.all()
+    again = torch.tensor([0, 1, 2, 3, 3, 0, 1])
+    assert_failed(estimate(views.x1[:, again], views.x2[:, again], make_samples(6, 7)))
+
+
+def test_chance_alone_seldom_gives_a_fifth_inlier():
+    x1, x2 = 600 * torch.rand(2, 100, 10, 2, generator=torch.Generator().manual_seed(18))
+    assert estimate(x1, x2, make_samples(100, 10)).valid.double().mean() < 0.2
 
 
 def test_points_that_are_not_finite_are_no_matches():
@@ -224,6 +253,21 @@ def test_a_senseless_threshold_is_a_failure(max_error):
     assert_failed(estimate(x1, x2, make_samples(2, 40), max_error=max_error))
 
 
+def test_no_inlier_lies_beyond_a_threshold_below_rounding():
+    _, x1, _, _ = make_problems(2, 40)
+    for max_error in (1e-30, 1e-6):
+        assert_failed(estimate(x1, 2 * x1 + 1, make_samples(2, 40), max_error=max_error))
+    assert estimate(x1.double(), 2 * x1.double() + 1, make_samples(2, 40), max_error=1e-6).valid.all()
+
+
+@pytest.mark.parametrize("weight", [1e12, 1e37])
+def test_weights_of_any_size_leave_the_score_finite(weight):
+    views, x1, x2, _ = make_problems(3, 60, 4)
+    found = estimate(x1, x2, make_samples(3, 60), weight=torch.full((3, 60), weight))
+    torch.testing.assert_close(found.score, 1e12 * estimate(x1, x2, make_samples(3, 60)).score, rtol=1e-3, atol=0)
+    assert corner_errors(found.H, views.H).max() < 5
+
+
 def test_unusable_samples_are_a_failure():
     _, x1, x2, _ = make_problems(2, 40)
     assert_failed(estimate(x1, x2, torch.zeros(2, 8, 4, dtype=torch.int64)))
@@ -240,7 +284,7 @@ def test_everything_is_finite_whatever_comes_in(max_error):
         for field in dataclasses.fields(Homography):
             value = getattr(found, field.name)
             assert value.dtype == torch.bool or torch.isfinite(value).all(), field.name
-        assert (found.inliers.sum(dim=1) >= 4)[found.valid].all()
+        assert (found.inliers.sum(dim=1) >= 5)[found.valid].all()
 
 
 def test_samples_or_a_generator_are_demanded():

@@ -1,11 +1,12 @@
 """Minimal samples: distinct, valid, in proportion to the weights."""
 
 import itertools
+import math
 
 import pytest
 import torch
 
-from rfp.robust.minimal_samples import draw_minimal_samples, samples_usable
+from rfp.robust.minimal_samples import draw_minimal_samples, samples_usable, weights_of_order
 
 
 def uniforms(*shape, seed=0):
@@ -94,3 +95,17 @@ def test_given_samples_with_repetitions_strangers_or_masked_matches_are_not_usab
     valid = torch.tensor([True, True, True, True, True, True, False])
     samples = torch.tensor([[0, 1, 2, 3, 4], [0, 1, 2, 3, 3], [0, 1, 2, 3, 6], [0, 1, 2, 3, 7], [-1, 1, 2, 3, 4]])
     assert samples_usable(samples, valid).tolist() == [True, False, False, False, False]
+
+
+def test_weights_of_order_are_those_of_the_best_of_a_uniform_number():
+    quality = torch.tensor([[0.3, 0.9, torch.nan, -1.0, 0.5], [0.1, 0.2, -torch.inf, 0.4, 0.0]])
+    valid = torch.tensor([[True] * 5, [True, False, True, True, False]])
+    weight = weights_of_order(quality, valid)
+    expected = [[2, 0, 4, 3, 1], [1, None, 2, 0, None]]
+    for row, ranks in zip(weight, expected, strict=True):
+        number = sum(rank is not None for rank in ranks)
+        by_hand = [0.0 if rank is None else math.log(number / (rank + 0.5)) for rank in ranks]
+        torch.testing.assert_close(row, torch.tensor(by_hand))
+    many = weights_of_order(torch.arange(1000.0))
+    assert (many[1:] > many[:-1]).all()
+    assert many[500:].sum() / many.sum() == pytest.approx(0.5 * (1 - math.log(0.5)), abs=2e-3)

@@ -8,7 +8,7 @@ import torch
 from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import essential_from_pose, relative_pose_error
 from rfp.records import Correspondences, InputError, RelativePose, map_tensors
-from rfp.robust.minimal_samples import draw_minimal_samples
+from rfp.robust.minimal_samples import draw_minimal_samples, weights_of_order
 from rfp.robust.options import RansacOptions
 from rfp.robust.relative_pose import RelativePoseEstimator, estimate_relative_pose
 from tests.geometry.scenes import contaminate, views_of_a_box
@@ -109,6 +109,41 @@ def test_weights_count_like_repeated_matches():
     pose = estimate(x1, x2, make_samples(6, 150, weight=weight), weight=weight)
     assert pose_errors(pose, views).max() < 4
     assert (pose.score > 0.3 * weight.sum(dim=1)).all()
+
+
+def test_sampling_weights_choose_the_samples_and_leave_the_scores_alone():
+    """At a fifth of inliers and few samples: luck without a hint, and a pose with one."""
+    views, x1, x2, inlier = make_problems(20, 200, 22, inlier_ratio=0.2)
+    few = RansacOptions(num_hypotheses=96, resample_rounds=0)
+
+    def errors(**hint):
+        pose = estimate(x1, x2, None, options=few, generator=torch.Generator().manual_seed(0), **hint)
+        assert (pose.score <= pose.inliers.sum(dim=1)).all()
+        return torch.where(pose.valid, pose_errors(pose, views), 180)
+
+    assert errors().median() > 10
+    assert errors(sampling_weight=inlier.float()).median() < 5
+    quality = torch.rand(20, 200, generator=torch.Generator().manual_seed(1)) + 0.8 * inlier
+    assert errors(sampling_weight=weights_of_order(quality)).median() < 8
+    valid = inlier.clone()
+    valid[:, ::2] = False
+    masked = estimate(
+        x1, x2, None, valid=valid, sampling_weight=torch.ones(20, 200), generator=torch.Generator().manual_seed(0)
+    )
+    assert not masked.inliers[~valid].any()
+
+
+def test_an_early_stop_knows_of_no_sampling_weights():
+    _, x1, x2, _ = make_problems(2, 40)
+    with pytest.raises(InputError, match=r"^expected sampling_weight= without an early_stop, got both; [^\n]+$"):
+        estimate(
+            x1,
+            x2,
+            None,
+            sampling_weight=torch.ones(2, 40),
+            options=RansacOptions(early_stop=0.999),
+            generator=torch.Generator(),
+        )
 
 
 # --- failures

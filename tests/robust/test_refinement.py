@@ -90,7 +90,7 @@ def test_the_tangent_basis_is_orthonormal_everywhere():
     torch.testing.assert_close(basis.mT @ basis, torch.eye(3).double().expand_as(basis), atol=1e-12, rtol=0)
 
 
-def numpy_step(R, t, x1, x2, scale):
+def numpy_step(R, t, x1, x2, counts, scale):
     """One damped Gauss–Newton step in plain NumPy: derivatives by differences, the system by LAPACK, axes by hand."""
 
     def skew(v):
@@ -116,7 +116,7 @@ def numpy_step(R, t, x1, x2, scale):
 
     e, width = errors(np.zeros(5)), 1e-6
     J = np.stack([(errors(width * d) - errors(-width * d)) / (2 * width) for d in np.eye(5)], axis=1)
-    weight = np.maximum(0, 1 - e**2 / scale**2) ** 2
+    weight = counts * np.maximum(0, 1 - e**2 / scale**2) ** 2
     normal = J.T @ (weight[:, None] * J)
     return moved(-np.linalg.solve(normal + 1e-6 * np.diag(np.diag(normal)), J.T @ (weight * e)))
 
@@ -125,9 +125,11 @@ def test_a_step_is_that_of_a_plain_twin():
     views = views_of_a_box(5, 50, 0)
     x1, x2, _ = contaminate(views.x1, views.x2, 1, inlier_ratio=0.8, noise=0.005, extent=0.4)
     _, _, R, t = problem(n=5)
-    matches = match_monomials(x1, x2, torch.ones(5, 50, dtype=torch.float64), torch.full((5,), THRESHOLD).double())
+    counts = 5 * torch.rand(5, 50, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    matches = match_monomials(x1, x2, counts, torch.full((5,), THRESHOLD).double())
     stepped_R, stepped_t = refine_poses(R, t, matches, scales=(2.0,))
     for k in range(5):
-        twin_R, twin_t = numpy_step(R[k, 0].numpy(), t[k, 0].numpy(), x1[k].numpy(), x2[k].numpy(), 2.0)
+        given = (tensor[k].numpy() for tensor in (R[:, 0], t[:, 0], x1, x2, counts))
+        twin_R, twin_t = numpy_step(*given, 2.0)
         np.testing.assert_allclose(stepped_R[k, 0].numpy(), twin_R, atol=1e-6)
         np.testing.assert_allclose(stepped_t[k, 0].numpy(), twin_t, atol=1e-6)

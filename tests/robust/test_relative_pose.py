@@ -1,5 +1,7 @@
 """What a relative pose is worth: its covariance, cameras that only turn, and common random numbers."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -37,6 +39,22 @@ def test_the_covariance_is_that_of_poses_estimated_again_and_again():
     torch.testing.assert_close(predicted / scale / scale[:, None], sampled / scale / scale[:, None], atol=0.35, rtol=0)
     told = relative_pose_covariance(pose, x1, x2, sigma=2 * NOISE).mean(dim=0)
     assert 3 < (told.diagonal() / predicted.diagonal()).mean() < 5, "twice the noise, four times the variance"
+
+
+def test_weights_of_the_covariance_are_repeated_matches():
+    views = views_of_a_box(3, 40, 6)
+    generator = torch.Generator().manual_seed(6)
+    x1, x2 = (x + NOISE * torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in (views.x1, views.x2))
+    pose = estimate_relative_pose(x1, x2, max_error=6 * NOISE, options=OPTIONS, generator=generator)
+    assert pose.inliers.all()
+    counts = torch.randint(1, 5, (40,), generator=generator)
+    weight = counts.double().expand(3, 40)
+    repeated = dataclasses.replace(pose, inliers=pose.inliers.repeat_interleave(counts, dim=1))
+    points = (x1.repeat_interleave(counts, dim=1), x2.repeat_interleave(counts, dim=1))
+    for sigma in (None, NOISE):
+        weighted = relative_pose_covariance(pose, x1, x2, sigma=sigma, weight=weight)
+        torch.testing.assert_close(weighted, relative_pose_covariance(repeated, *points, sigma=sigma))
+        assert (weighted / relative_pose_covariance(pose, x1, x2, sigma=sigma) - 1).abs().max() > 0.05
 
 
 def test_a_pose_that_failed_has_no_covariance():
@@ -132,6 +150,23 @@ def test_a_camera_that_moves_keeps_its_pose():
     assert pose.valid.all()
     errors = relative_pose_error(pose.R, pose.t, views.R, views.t, fold_translation=False)
     assert torch.rad2deg(torch.maximum(*errors)).max() < 0.01
+
+
+def test_a_motion_of_a_few_thresholds_is_a_motion():
+    """Twelve matches of four to six thresholds beside the rotation, the others at infinity."""
+    generator = torch.Generator().manual_seed(5)
+    threshold = 1 / 500
+    x1 = uniform(generator, 10, 60, 2, low=-0.5, high=0.5)
+    R = make_rotations(0.2 * unit_vectors(10, generator))
+    parallax = torch.zeros(10, 60, 1, dtype=torch.float64)
+    parallax[:, :12] = uniform(generator, 10, 12, 1, low=4.2, high=5.8) * threshold
+    t = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64).expand(10, 3)
+    X2 = torch.cat((x1, torch.ones_like(x1[..., :1])), dim=-1) @ R.mT
+    X2 = X2 + parallax * X2[..., 2:] * t[:, None]  # along the image of camera 2, by that many thresholds
+    pose = estimate_relative_pose(
+        x1, X2[..., :2] / X2[..., 2:], max_error=threshold, options=OPTIONS, generator=generator
+    )
+    assert pose.valid.all()
 
 
 def correspondences(draws: int) -> Correspondences:

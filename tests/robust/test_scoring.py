@@ -8,7 +8,6 @@ from rfp.robust.scoring import (
     denominator_form,
     match_monomials,
     msac_gains,
-    msac_scores,
     scoring_subset,
     squared_errors,
 )
@@ -38,14 +37,14 @@ def test_scores_are_the_weighted_truncated_sums():
     for candidate in range(7):
         error = sampson_distance(x1, x2, E[..., candidate]) / THRESHOLD**2
         expected = (weight * (1 - error).clamp_min(0)).sum(dim=1)
-        torch.testing.assert_close(msac_scores(E.flatten(1, 2), matches)[:, candidate], expected)
+        torch.testing.assert_close(msac_gains(E.flatten(1, 2), matches).sum(dim=-1)[:, candidate], expected)
         gain = msac_gains(E[..., candidate].flatten(1)[..., None], matches)[:, 0]
         assert torch.equal(gain > 0, (error < 1) & (weight > 0))
 
 
 def test_the_true_matrix_scores_best():
     *_, matches, E = make_matches()
-    assert (msac_scores(E.flatten(1, 2), matches).argmax(dim=1) == 0).all()
+    assert (msac_gains(E.flatten(1, 2), matches).sum(dim=-1).argmax(dim=1) == 0).all()
 
 
 def test_the_denominator_form_is_the_derivative_of_the_denominator():
@@ -65,9 +64,9 @@ def test_a_candidate_scores_the_same_bits_wherever_it_stands():
             torch.full((4,), 1.0),
         )
         E = torch.randn(4, 9, 96, generator=generator)
-        together = msac_scores(E, matches)
+        together = msac_gains(E, matches).sum(dim=-1)
         for size in (1, 2, 3, 4, 7, 16, 33):
-            assert torch.equal(together[..., 20 : 20 + size], msac_scores(E[..., 20 : 20 + size], matches))
+            assert torch.equal(together[..., 20 : 20 + size], msac_gains(E[..., 20 : 20 + size], matches).sum(dim=-1))
 
 
 def test_the_subset_follows_the_weights_and_skips_masked_matches():
