@@ -20,7 +20,7 @@ from rfp.robust.inputs import check_inputs
 from rfp.robust.model import FARTHEST_UNSCALED, Problems, in_batch, make_problems
 from rfp.robust.normalization import normalize_problems
 from rfp.robust.options import RansacOptions
-from rfp.robust.ransac import SampleSource, ransac
+from rfp.robust.ransac import SampleSource, num_distinct, ransac
 
 # Four matches fit a homography exactly.
 _LEAST_INLIERS = 5
@@ -143,7 +143,7 @@ def _homography(state: Tensor, gain: Tensor, problems: Problems, centre: Tensor,
     """In the unit of the points as they were given, ``T2⁻¹ H T1``; a failure where nothing supports it."""
     inliers = gain > 0
     off_lines = [_off_a_line(points, inliers, problems.max_error) for points in problems.data.split(2, dim=-1)]
-    valid = (_num_distinct(problems.data, inliers) >= _LEAST_INLIERS) & (torch.minimum(*off_lines) >= 2)
+    valid = (num_distinct(problems.data, inliers) >= _LEAST_INLIERS) & (torch.minimum(*off_lines) >= 2)
     identity = torch.eye(3, dtype=torch.float64, device=state.device)
     centre, scale = centre.double(), scale.double()
     back = similarity(-centre[:, 2:] * scale[:, None], 1 / scale)
@@ -164,17 +164,6 @@ def _above_rounding(problems: Problems) -> Problems:
     weight = torch.where(sensible[:, None], problems.weight, torch.zeros_like(problems.weight))
     threshold = torch.where(sensible, problems.max_error, torch.ones_like(problems.max_error))
     return Problems(problems.data, weight, threshold)
-
-
-def _num_distinct(points: Float[Tensor, "P N 4"], inliers: Bool[Tensor, "P N"]) -> Int[Tensor, "P"]:
-    """How many of the inliers differ: a match that is listed twice is one.
-
-    Each match becomes one number, a sum of its coordinates with factors of which none is a simple multiple of another.
-    """
-    u1, v1, u2, v2 = points.double().unbind(-1)
-    key = torch.where(inliers, u1 + 0.6180339887 * v1 + 1.7320508076 * u2 + 2.6457513111 * v2, torch.inf)
-    key = torch.cat((torch.full_like(u1.sum(dim=1, keepdim=True), -torch.inf), key.sort(dim=1).values), dim=1)
-    return ((key[:, 1:] > key[:, :-1]) & (key[:, 1:] < torch.inf)).sum(dim=1)
 
 
 def _off_a_line(
