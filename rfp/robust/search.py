@@ -19,6 +19,7 @@ _GOLDEN = 0.6180339887498949
 # Before the first look at an early stop: enough for a confidence of 0.9999 where two thirds of the matches agree.
 _FIRST_HYPOTHESES = 80
 _LOOK_ITERATIONS = 2  # of the model whose inliers are counted then
+_HOPE = 1.5  # times as many inliers may come from that
 
 
 class Search:
@@ -78,23 +79,34 @@ class Search:
         confidence of ``early_stop``, ``(1 - εˢ)ⁿ < 1 - confidence``.
 
         The best model is optimised before its inliers are counted: that of a minimal sample, bent by the noise of its
-        few matches, has half of them, and would ask for ten times as many samples.
+        few matches, has half of them, and would ask for ten times as many samples. Only where that could suffice.
         """
+        assert self.options.early_stop is not None
+        limit = math.log1p(-self.options.early_stop)
         best, score = self.best_of_pool(1)
-        states, gains = self.model.lift(best, self.tables())
-        _, polished = self.model.polish(states, self.tables(), _scales(_LOOK_ITERATIONS))
-        found = torch.stack((gains[:, 0] > 0, polished[:, 0] > 0))
-        count = (found * self.problems.weight).sum(dim=-1, keepdim=True)
-        inlier = torch.where(count[1] > count[0], found[1], found[0]) & (score >= 0)
-        weight = self.problems.weight.double()
-        right = torch.where(inlier, weight, 0)
+        tables, weight = self.tables(), self.problems.weight
+        inlier = (self.model.gains(best, tables)[:, 0] > 0) & (score >= 0)
+        hopeful = drawn * torch.log1p(-self._share(inlier * weight * _HOPE, weight)) < limit
+        if not hopeful.any():
+            return hopeful
+        best, weight = best[hopeful], weight[hopeful]
+        tables = map_tensors(tables, lambda tensor: tensor[hopeful])
+        states, gains = self.model.lift(best, tables)
+        _, polished = self.model.polish(states, tables, _scales(_LOOK_ITERATIONS))
+        right = (torch.cat((gains, polished), dim=1) > 0) * weight[:, None]
+        right = right.take_along_dim(right.sum(dim=2, keepdim=True).argmax(dim=1, keepdim=True), dim=1)[:, 0]
+        certain = torch.zeros_like(hopeful)
+        certain[hopeful] = drawn * torch.log1p(-self._share(right, weight)) < limit
+        return certain
+
+    def _share(self, right: Float[Tensor, "P N"], weight: Float[Tensor, "P N"]) -> Float[Tensor, "P"]:
+        """Of the samples that hold inliers alone, at least, where these have the weights ``right``."""
+        right, weight = right.double(), weight.double()
         # Without replacement, and at worst the heaviest inliers come first: each leaves less of both sums.
         heaviest = right.topk(self.model.sample_size, dim=1).values
         gone = heaviest.cumsum(dim=1) - heaviest
         left, of = right.sum(dim=1, keepdim=True) - gone, weight.sum(dim=1, keepdim=True) - gone
-        share = (left.clamp_min(0) / of.clamp_min(torch.finfo(of.dtype).tiny)).clamp_max(1).prod(dim=1)
-        assert self.options.early_stop is not None
-        return drawn * torch.log1p(-share) < math.log1p(-self.options.early_stop)
+        return (left.clamp_min(0) / of.clamp_min(torch.finfo(of.dtype).tiny)).clamp_max(1).prod(dim=1)
 
     def of(self, index: Any) -> "Search":
         """The search for some of the problems, as far as it has come."""
