@@ -99,6 +99,29 @@ def figures(errors: list[int], ms: float, **more) -> dict:
     return {**row, **judged, "errors_centideg": " ".join(map(str, errors)), **more}
 
 
+def test_what_training_changed_is_the_mean_over_seeds_with_an_interval_over_images(benchmark):
+    images = [[one, two] for one in range(8) for two in range(one)]
+
+    def run(arm: str, errors: list[float], seed: int = 0) -> dict:
+        judged = {"figures": {"a setting": {"errors_deg": errors}}}
+        return {"arm": arm, "seed": seed, "trained on": "a set", "steps": 10, **judged}
+
+    half = [0.0 if one % 2 else 180.0 for one, _ in images]
+    runs = [
+        {**run("start", half), "pairs": {"images": images, "scenes": ["a place"] * len(images)}},
+        run("better", [0.0] * len(images), 0),
+        run("better", half, 1),
+        run("same", half),
+    ]
+    better, same = benchmark("learning_figures").changes(runs)
+    share = 100 * half.count(180.0) / len(half)
+    assert better["seeds"] == 2
+    assert better["AUC@10 more by"]["mean"] == pytest.approx(share / 2, abs=0.1)
+    assert better["AUC@10 more by"]["low"] == 0.0, "one of the seeds may be drawn twice"
+    assert better["AUC@10 more by"]["high"] > share / 2
+    assert same["AUC@10 more by"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+
+
 def test_wins_and_losses_are_told_in_the_same_words(benchmark):
     comparison = benchmark("estimation_comparison")
     row = {"workload": "300 matches, 40 % inliers", "options": "", "commit": "abc"}
