@@ -107,6 +107,7 @@ class AbsolutePoseModel:
     """Poses of single views as the RANSAC loop's model: candidates and states are R row by row and t."""
 
     sample_size: int = 3
+    final_width: float = 4.0
 
     def solve(self, sampled: Float[Tensor, "3 5 T"]) -> tuple[Float[Tensor, "12 4 T"], Bool[Tensor, "4 T"]]:
         """``three_point``."""

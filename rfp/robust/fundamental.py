@@ -112,6 +112,7 @@ class FundamentalModel(EpipolarModel):
     """
 
     sample_size: int = 7
+    final_width: float = 2.0
 
     def solve(self, sampled: Float[Tensor, "7 4 T"]) -> tuple[Float[Tensor, "9 3 T"], Bool[Tensor, "3 T"]]:
         """``seven_point``."""

@@ -111,6 +111,7 @@ class HomographyModel:
     """Homographies as the RANSAC loop's model: candidates and states are H row by row, ‖H‖ = 1."""
 
     sample_size: int = 4
+    final_width: float = 4.0
 
     def solve(self, sampled: Float[Tensor, "4 4 T"]) -> tuple[Float[Tensor, "9 1 T"], Bool[Tensor, "1 T"]]:
         """``four_point``."""

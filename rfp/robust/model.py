@@ -45,6 +45,15 @@ class GeometricModel(Protocol):
         """Matches of a minimal sample."""
         ...
 
+    @property
+    def final_width(self) -> float:
+        """Of the robust weight at the end of the refinement, in thresholds.
+
+        Wide where an error has two dimensions and a wrong match hardly ever a small one; narrow where many of them lie
+        near their epipolar lines and would bend the model.
+        """
+        ...
+
     def solve(self, sampled: Float[Tensor, "size d T"]) -> tuple[Float[Tensor, "k slots T"], Bool[Tensor, "slots T"]]:
         """The candidates of T minimal samples, in the dtype of the solver; finite under a false mask."""
         ...

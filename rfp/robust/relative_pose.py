@@ -146,6 +146,7 @@ class EssentialModel(EpipolarModel):
     """Essential matrices as the RANSAC loop's model: candidates are E row by row, states are R row by row and t."""
 
     sample_size: int = 5
+    final_width: float = 2.0
 
     def solve(self, sampled: Float[Tensor, "5 4 T"]) -> tuple[Float[Tensor, "9 10 T"], Bool[Tensor, "10 T"]]:
         """``five_point``."""

@@ -92,7 +92,7 @@ class Search:
         best, weight = best[hopeful], weight[hopeful]
         tables = map_tensors(tables, lambda tensor: tensor[hopeful])
         states, gains = self.model.lift(best, tables)
-        _, polished = self.model.polish(states, tables, _scales(_LOOK_ITERATIONS))
+        _, polished = self.model.polish(states, tables, _scales(_LOOK_ITERATIONS, self.model.final_width))
         right = (torch.cat((gains, polished), dim=1) > 0) * weight[:, None]
         right = right.take_along_dim(right.sum(dim=2, keepdim=True).argmax(dim=1, keepdim=True), dim=1)[:, 0]
         certain = torch.zeros_like(hopeful)
@@ -214,7 +214,7 @@ def settle(
     gains = shaped_gains(torch.where(present[..., None], gains, 0), tables.weight, options.score)
     index = gains.sum(dim=-1).topk(min(options.num_refined, options.num_finalists), dim=1).indices
     states, gains = _taken(states, index), _taken(gains, index)
-    polished, polished_gains = model.polish(states, tables, _scales(options.refinement_iterations))
+    polished, polished_gains = model.polish(states, tables, _scales(options.refinement_iterations, model.final_width))
     polished_gains = torch.where((gains > 0).any(dim=-1, keepdim=True), polished_gains, 0)
     polished_gains = shaped_gains(polished_gains, tables.weight, options.score)
     states, gains = torch.cat((states, polished), 1), torch.cat((gains, polished_gains), 1)
@@ -245,6 +245,6 @@ def _taken(values: Float[Tensor, "P C n"], index: Int[Tensor, "P L"]) -> Float[T
     return values.gather(1, index[..., None].expand(*index.shape, values.shape[-1]))
 
 
-def _scales(iterations: int) -> tuple[float, ...]:
-    """Widths of the truncated weight, in units of the threshold: from wide, to let matches in, to narrow."""
-    return tuple(3.0 if iteration < 2 else 2.0 for iteration in range(iterations))
+def _scales(iterations: int, final_width: float) -> tuple[float, ...]:
+    """Widths of the truncated weight, in units of the threshold: at first not too narrow, to let matches in."""
+    return tuple(max(3.0, final_width) if iteration < 2 else final_width for iteration in range(iterations))
