@@ -20,7 +20,7 @@ def read_run(folder: Path, *, name: str | None = None) -> LoggedRun:
     path = folder / METRICS_NAME
     if not path.is_file():
         raise InputError(f"{folder}: not a run folder, it has no {METRICS_NAME}; give one that rfp train wrote")
-    rows = [row for row in read_metrics(path) if isinstance(row, dict) and "step" in row]
+    rows = read_metrics(path)
     if not rows:
         raise InputError(f"{path}: no step is logged yet; the first ones come after --log-every steps, try again then")
     return LoggedRun(name or folder.resolve().name, rows, _validations(folder))
@@ -30,7 +30,7 @@ def _validations(folder: Path) -> list[dict[str, Any]]:
     """A line each; of a run that was made before there were such lines, those of its summary."""
     path = folder / VALIDATIONS_NAME
     if path.is_file():
-        return [row for row in read_metrics(path) if isinstance(row, dict) and "step" in row]
+        return read_metrics(path)
     try:
         found = json.loads((folder / "summary.json").read_text())["validations"]
         return [

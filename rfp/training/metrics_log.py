@@ -32,11 +32,13 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics file; a last line cut off by a killed run is left out."""
+    """The rows of a metrics file; a last line cut off by a killed run is left out, as is one that is no row."""
     rows = []
     for line in path.read_text().splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             break
+        if isinstance(row, dict) and "step" in row:
+            rows.append(row)
     return rows
