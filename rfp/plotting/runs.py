@@ -129,7 +129,7 @@ def draw_runs(runs: Sequence[LoggedRun]) -> Figure:
     for each, panel in zip(axes, panels):
         _draw_panel(each, panel, runs)
     for each, run in zip(axes[len(panels) :], with_histogram):
-        _draw_histogram(each, run, title="rewards over time" + (f", {run.name}" if len(runs) > 1 else ""))
+        _draw_histogram(each, run, title=f"rewards, {run.name}" if len(runs) > 1 else "rewards over time")
     for k, each in enumerate(axes):
         each.set_visible(k < number)
         each.set_xlim(0, max(1, longest))

@@ -44,7 +44,7 @@ def test_a_run_has_a_panel_for_each_kind_of_figure_that_it_logged():
 
 def test_an_old_run_beside_a_new_one_is_drawn_where_it_has_figures():
     figure = draw_runs([OLD, NEW])
-    assert titles(figure)[-1] == "rewards over time, new"
+    assert titles(figure)[-1] == "rewards, new"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["old", "new"]
     colours = [line.get_color() for line in figure.axes[0].lines]
     assert len(set(colours)) == 2
