@@ -84,7 +84,7 @@ class Goal:
 KORNIA = "kornia, batch auto"  # its default
 CPU_GOALS = (
     *(Goal("rfp", other, ratio, 10, 0) for other in ("kornia, batch 2048", KORNIA) for ratio in ("70 %", "40 %")),
-    Goal("rfp, early stop", KORNIA, "70 %", 10, 0),
+    *(Goal("rfp, early stop at 0.99", KORNIA, ratio, 10, 0) for ratio in ("70 %", "40 %")),
     Goal("rfp", "OpenCV RANSAC", "40 %", 10, 20),
     *(
         Goal("rfp, early stop", other, ratio, at_least, -1.5)

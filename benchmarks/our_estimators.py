@@ -70,6 +70,7 @@ def our_estimators(device: str) -> dict[str, OurEstimator]:
         return ways | {
             "rfp, all cores": OurEstimator(ransac=static, threads=CORES),
             "rfp, early stop": OurEstimator(ransac=stop, judged=True),
+            "rfp, early stop at 0.99": OurEstimator(ransac={"early_stop": 0.99}, judged=True),  # kornia's confidence
             "rfp, early stop, batch 9": OurEstimator(9, stop),
             "rfp, early stop, batch 1": OurEstimator(1, stop),
             "rfp, early stop, all cores": OurEstimator(ransac=stop, threads=CORES),

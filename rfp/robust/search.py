@@ -16,8 +16,9 @@ from rfp.robust.options import RansacOptions
 from rfp.robust.scoring import scoring_subset, shaped_gains
 
 _GOLDEN = 0.6180339887498949
-# Before the first look at an early stop: enough for a confidence of 0.9999 where two thirds of the matches agree.
-_FIRST_HYPOTHESES = 80
+# Of inliers, at which the first look at an early stop comes when enough samples for its confidence are drawn: a little
+# below the two thirds that agree within two standard deviations where seven tenths of the matches are right.
+_FIRST_LOOK_RATIO = 0.645
 _LOOK_ITERATIONS = 2  # of the model whose inliers are counted then
 _HOPE = 1.5  # times as many inliers may come from that
 
@@ -56,7 +57,7 @@ class Search:
         Waits for the device after each tile.
         """
         search, index, parts = self, torch.arange(self.samples.shape[0], device=self.samples.device), []
-        phases = [*_doubling(self.samples.shape[1], _FIRST_HYPOTHESES), *range(self._rounds())]
+        phases = [*_doubling(self.samples.shape[1], self._first_look()), *range(self._rounds())]
         drawn = 0
         for number, phase in enumerate(phases):
             if isinstance(phase, slice):
@@ -98,6 +99,12 @@ class Search:
         certain = torch.zeros_like(hopeful)
         certain[hopeful] = drawn * torch.log1p(-self._share(right, weight)) < limit
         return certain
+
+    def _first_look(self) -> int:
+        """Hypotheses before the first look."""
+        assert self.options.early_stop is not None
+        missed = math.log1p(-(_FIRST_LOOK_RATIO**self.model.sample_size))
+        return math.ceil(math.log1p(-self.options.early_stop) / missed)
 
     def _share(self, right: Float[Tensor, "P N"], weight: Float[Tensor, "P N"]) -> Float[Tensor, "P"]:
         """Of the samples that hold inliers alone, at least, where these have the weights ``right``."""
