@@ -21,7 +21,7 @@ class GeometricAugmentation:
     >>> from rfp.records import PosedPair
     >>> K, image = torch.tensor([[50.0, 0.0, 31.5], [0.0, 50.0, 23.5], [0.0, 0.0, 1.0]]), torch.rand(3, 48, 64)
     >>> pair = PosedPair(image, image, K, K, torch.eye(3), torch.tensor([1.0, 0.0, 0.0]))
-    >>> turned = GeometricAugmentation(rotation_deg=90)(pair, generator=torch.Generator().manual_seed(0))
+    >>> turned = GeometricAugmentation(rotation_deg=90.0)(pair, generator=torch.Generator().manual_seed(0))
     >>> turned.image1.shape
     torch.Size([3, 48, 64])
     """
