@@ -16,11 +16,11 @@ from rfp.robust.options import RansacOptions
 from rfp.robust.scoring import scoring_subset, shaped_gains
 
 _GOLDEN = 0.6180339887498949
-# Of inliers, at which the first look at an early stop comes when enough samples for its confidence are drawn: a little
-# below the two thirds that agree within two standard deviations where seven tenths of the matches are right.
-_FIRST_LOOK_RATIO = 0.645
+# The first look at an early stop comes when enough samples are drawn for its confidence at this ratio of inliers. Below
+# the two thirds that agree where seven tenths of the matches are right: a few stragglers cost as much as all others.
+_FIRST_LOOK_RATIO = 0.615
 _LOOK_ITERATIONS = 2  # of the model whose inliers are counted then
-_HOPE = 1.5  # times as many inliers may come from that
+_HOPE = 2.0  # times as many inliers may come from that
 
 
 class Search:
