@@ -1,8 +1,12 @@
-"""Figures to files, for every command: checked before the work, written whole or not at all."""
+"""Figures to files, for every command: checked before the work, written whole or not at all. Lines beside a bar."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from rfp.evaluation.report import EvaluationReport
 from rfp.records import InputError
 from rfp.training.checkpoint import write_json
 
@@ -19,6 +23,16 @@ def check_can_write(path: Path | None) -> None:
         raise InputError(f"{path}: expected the name of a file to write, got a folder")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent} to write to; make it first")
+
+
+def validations_above(bar: tqdm) -> Callable[[int, EvaluationReport], None]:
+    """What writes a line above a progress bar for each validation of a run."""
+
+    def write(step: int, report: EvaluationReport) -> None:
+        auc = "/".join(f"{value:.1f}" for value in report.auc.values())
+        bar.write(f"step {step:5d}: validation AUC@5/10/20 {auc}")
+
+    return write
 
 
 def write_figures(path: Path | None, figures: dict[str, Any]) -> None:

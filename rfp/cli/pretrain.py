@@ -10,11 +10,10 @@ from torch import nn
 from tqdm import tqdm
 
 from rfp.cli.device import choose_device
-from rfp.cli.output import write_figures
+from rfp.cli.output import validations_above, write_figures
 from rfp.cli.pretraining_command import FREE, Pretrain, check
 from rfp.cli.pretraining_views import labelled_views, open_pairs
 from rfp.data.sets import OpenedPairs
-from rfp.evaluation.report import EvaluationReport
 from rfp.models import Tiny
 from rfp.models.pretrained import load_network, network_names
 from rfp.plotting.figures import save_figure
@@ -83,10 +82,6 @@ def _fit(
             bar.update(row["step"] - bar.n)
             bar.set_postfix(loss=f"{row['loss']:.3f}", right=f"{row['nearest_is_right']:.1%}")
 
-        def on_validation(step: int, report: EvaluationReport) -> None:
-            auc = "/".join(f"{value:.1f}" for value in report.auc.values())
-            bar.write(f"step {step:5d}: validation AUC@5/10/20 {auc}")
-
         return pretrainer.fit(
             views,
             validation=validation,
@@ -94,7 +89,7 @@ def _fit(
             resume=command.resume is not None,
             record={"command": record},
             on_step=on_step,
-            on_validation=on_validation,
+            on_validation=validations_above(bar),
         )
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from rfp.cli.device import choose_device, peak_memory_mib
-from rfp.cli.output import check_can_write, write_figures
+from rfp.cli.output import check_can_write, validations_above, write_figures
 from rfp.cli.plot import PAGE_NAME
 from rfp.data.pairs import PairSequence
 from rfp.data.photographs import load_photographs
@@ -302,10 +302,6 @@ def _fit(
             bar.update(row["step"] - bar.n)
             bar.set_postfix(reward=f"{row['reward']:.3f}", failed=f"{row['failed']:.1%}")
 
-        def on_validation(step: int, report: EvaluationReport) -> None:
-            auc = "/".join(f"{value:.1f}" for value in report.auc.values())
-            bar.write(f"step {step:5d}: validation AUC@5/10/20 {auc}")
-
         def on_warning(line: str) -> None:
             bar.write(f"rfp: warning: {line}", file=sys.stderr)
 
@@ -316,7 +312,7 @@ def _fit(
             resume=command.resume is not None,
             record=record,
             on_step=on_step,
-            on_validation=on_validation,
+            on_validation=validations_above(bar),
             on_warning=on_warning,
         )
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 from rfp.records import InputError
 
 CHECKPOINT_NAME = "checkpoint.pt"
+LAST_WEIGHTS_FILE = "last.safetensors"
+"""In a run folder: the weights of the last checkpoint, beside those that are kept."""
 
 
 @dataclass
@@ -38,6 +42,22 @@ class TrainingState:
     """What is known of each pair, and the order of those to come."""
     rewards: dict[str, Tensor] | None = None
     """The averages of the pairs' rewards, where the run remembers them."""
+
+
+def copy_of_weights(network: nn.Module) -> dict[str, Tensor]:
+    """The network's state as it is now, on its device."""
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+@contextmanager
+def holding(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """The network with other weights inside, for a while."""
+    own = copy_of_weights(network)
+    network.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        network.load_state_dict(own)
 
 
 def check_no_run(folder: Path) -> None:

@@ -1,8 +1,12 @@
 """Metrics as JSON lines: one object a line, appended as they come, readable while the run goes on."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 METRICS_NAME, VALIDATIONS_NAME = "metrics.jsonl", "validations.jsonl"
 """In a run folder: a line for each step, and one for each validation."""
@@ -29,6 +33,18 @@ class MetricsLog:
         if self.path is not None:
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+
+
+def rows_on_host(pending: Sequence[tuple[int, dict[str, Any], dict[str, Tensor]]]) -> list[dict[str, Any]]:
+    """The rows of (step, what the host knows, what lies on the device): all brought over at once."""
+    if not pending:
+        return []
+    names = list(pending[0][-1])
+    columns = torch.stack([torch.stack([row[name].detach() for name in names]) for *_, row in pending])
+    return [
+        {"step": step, **dict(zip(names, values, strict=True)), **known}
+        for (step, known, _), values in zip(pending, columns.tolist(), strict=True)
+    ]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Which parameters of a network learn, and at which share of the learning rate."""
+"""What can be trained: which networks, which of their parameters, and at which share of the learning rate."""
 
 import fnmatch
 import math
@@ -8,6 +8,14 @@ from typing import Any
 from torch import nn
 
 from rfp.records import InputError
+
+
+def no_feature_network(network: nn.Module) -> InputError:
+    """What is said of a network that is no ``FeatureNetwork``."""
+    return InputError(
+        f"expected a network with the methods extract and describe, got {type(network).__name__}; "
+        "see the documentation's page on your own network"
+    )
 
 
 def trainable_parameters(network: nn.Module, frozen: Sequence[str] = ()) -> list[nn.Parameter]:

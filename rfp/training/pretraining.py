@@ -18,17 +18,23 @@ from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
 from rfp.models.state import device_of, in_eval_mode
 from rfp.records import InputError, PosedPair
 from rfp.rollout import FeatureNetwork
-from rfp.training.checkpoint import load_checkpoint, prepare_run_folder, save_checkpoint, write_json
+from rfp.training.checkpoint import (
+    LAST_WEIGHTS_FILE,
+    copy_of_weights,
+    load_checkpoint,
+    prepare_run_folder,
+    save_checkpoint,
+    write_json,
+)
 from rfp.training.interruption import Interruption, deferred_interruption
-from rfp.training.metrics_log import MetricsLog
-from rfp.training.parameters import trainable_parameters
+from rfp.training.metrics_log import METRICS_NAME, MetricsLog, rows_on_host
+from rfp.training.parameters import no_feature_network, trainable_parameters
 from rfp.training.pretraining_losses import LabelledPairs, low_level_loss
 from rfp.training.pretraining_options import PretrainingOptions
 from rfp.training.trainer import clip_gradients, describe_pairs, judged, stream_seed
 
 FREE_TO_CHANGE = ("steps", "seconds")
 """Options that a resumed run need not share with its beginning."""
-LAST_WEIGHTS_FILE = "last.safetensors"
 
 
 @runtime_checkable
@@ -76,10 +82,7 @@ class Pretrainer:
             InputError: the network lacks ``extract`` or ``describe``, or has nothing to train.
         """
         if not isinstance(network, FeatureNetwork):
-            raise InputError(
-                f"expected a network with the methods extract and describe, got {type(network).__name__}; "
-                "see the documentation's page on your own network"
-            )
+            raise no_feature_network(network)
         self.network = network
         self.options = PretrainingOptions() if options is None else options
         self.from_scratch = from_scratch
@@ -213,7 +216,7 @@ class _PretrainingRun:
         # Neither the seed itself, with which sources may have been drawn, nor that of a step's rendered pairs.
         self.generator = torch.Generator(device).manual_seed(stream_seed(self.options.seed, -1))
         self.step, self.seconds = 0, 0.0
-        self.best, self.best_step, self.best_score = _weights(self.average), 0, float("-inf")
+        self.best, self.best_step, self.best_score = copy_of_weights(self.average), 0, float("-inf")
         self.validations: list[dict[str, Any]] = []
         self.identity = _identity(pretrainer, views, validation)
         if resume and folder is not None:
@@ -221,9 +224,9 @@ class _PretrainingRun:
             self._restore(state)
             if self.step > self.options.steps:
                 raise InputError(f"{folder}: {self.step} steps are done already; give --steps of at least that many")
-        path = None if folder is None else folder / "metrics.jsonl"
+        path = None if folder is None else folder / METRICS_NAME
         self.log = MetricsLog(path, keep_up_to_step=self.step if resume else None)
-        self.pending: list[tuple[int, float, dict[str, Tensor]]] = []
+        self.pending: list[tuple[int, dict[str, Any], dict[str, Tensor]]] = []
 
     def to_the_end(self) -> PretrainingSummary:
         with deferred_interruption() as interruption:
@@ -249,7 +252,7 @@ class _PretrainingRun:
             if stop:
                 kept = "" if self.folder is None else f"; go on by resuming {self.folder}"
                 raise KeyboardInterrupt(f"after step {self.step} of {options.steps}{kept}")
-        kept = _weights(self.average) if self.validation is None else self.best
+        kept = copy_of_weights(self.average) if self.validation is None else self.best
         self.network.load_state_dict(kept)
         self.average.load_state_dict(kept)
         if self.folder is not None:
@@ -271,7 +274,7 @@ class _PretrainingRun:
         metrics = self.pretrainer.gradient_step(batches, self.optimizer, self.generator)
         self.step += 1
         follow(self.average, self.network, decay=min(self.options.averaging, self.step / (self.step + 9)))
-        self.pending.append((self.step, rate, metrics))
+        self.pending.append((self.step, {"learning_rate": rate}, metrics))
 
     def _kept_step(self) -> int:
         return self.step if self.validation is None else self.best_step
@@ -280,10 +283,7 @@ class _PretrainingRun:
         """Bring the pending metrics to the host, all at once."""
         if not self.pending:
             return
-        names = list(self.pending[0][-1])
-        columns = torch.stack([torch.stack([row[name] for name in names]) for *_, row in self.pending])
-        for (step, rate, _), values in zip(self.pending, columns.tolist(), strict=True):
-            row = {"step": step, **dict(zip(names, values, strict=True)), "learning_rate": rate}
+        for row in rows_on_host(self.pending):
             self.log.append({**row, "seconds": self.seconds})
         self.pending = []
         if self.on_step is not None:
@@ -298,7 +298,7 @@ class _PretrainingRun:
         score = report.auc[self.options.judge.select_on]
         self.validations.append({"step": self.step, "auc": dict(report.auc)})
         if score > self.best_score:
-            self.best_score, self.best_step, self.best = score, self.step, _weights(self.average)
+            self.best_score, self.best_step, self.best = score, self.step, copy_of_weights(self.average)
             if self.folder is not None:
                 save_weights(network, self.folder / WEIGHTS_FILE, {"step": str(self.step)})
         if self.on_validation is not None:
@@ -311,8 +311,8 @@ class _PretrainingRun:
         self.seconds = time.perf_counter() - started
         state = PretrainingState(
             step=self.step,
-            network=_weights(self.network),
-            average=_weights(self.average),
+            network=copy_of_weights(self.network),
+            average=copy_of_weights(self.average),
             optimizer=self.optimizer.state_dict(),
             generator=self.generator.get_state(),
             best=self.best,
@@ -367,7 +367,3 @@ def _finite(values: Any) -> Any:
     if isinstance(values, dict):
         return {name: _finite(value) for name, value in values.items()}
     return str(values) if isinstance(values, float) and math.isinf(values) else values
-
-
-def _weights(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}

@@ -3,8 +3,8 @@
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,22 @@ from rfp.rollout import (
     rollout,
 )
 from rfp.stages import stage
-from rfp.training.checkpoint import TrainingState, load_checkpoint, prepare_run_folder, save_checkpoint, write_json
+from rfp.training.checkpoint import (
+    LAST_WEIGHTS_FILE,
+    TrainingState,
+    copy_of_weights,
+    holding,
+    load_checkpoint,
+    prepare_run_folder,
+    save_checkpoint,
+    write_json,
+)
 from rfp.training.curriculum import Curriculum, hardness_of, pair_statistics
 from rfp.training.drift import Drift
 from rfp.training.interruption import Interruption, deferred_interruption
-from rfp.training.metrics_log import METRICS_NAME, VALIDATIONS_NAME, MetricsLog
+from rfp.training.metrics_log import METRICS_NAME, VALIDATIONS_NAME, MetricsLog, rows_on_host
 from rfp.training.options import JudgeOptions, TrainerOptions
-from rfp.training.parameters import parameter_groups, trainable_parameters
+from rfp.training.parameters import no_feature_network, parameter_groups, trainable_parameters
 from rfp.training.parts import Part, gradient_norms, network_parts
 from rfp.training.rollout_metrics import rollout_metrics
 from rfp.training.schedules import learning_rate_at, temperature_at
@@ -86,10 +95,7 @@ class Trainer:
             InputError: the network lacks ``extract`` or ``describe``, or has nothing to train.
         """
         if not isinstance(network, FeatureNetwork):
-            raise InputError(
-                f"expected a network with the methods extract and describe, got {type(network).__name__}; "
-                "see the documentation's page on your own network"
-            )
+            raise no_feature_network(network)
         self.network = network
         self.options = TrainerOptions() if options is None else options
         self.estimator = default_estimator(self.options.rollout) if estimator is None else estimator
@@ -373,15 +379,15 @@ class _RunState:
         )
         self.generator = torch.Generator(device=device).manual_seed(self.options.seed)
         self.step = 0
-        self.best, self.best_step, self.best_score = _copy_of_weights(self.network), 0, float("-inf")
-        self.average = _copy_of_weights(self.network) if self.options.averaging else None
+        self.best, self.best_step, self.best_score = copy_of_weights(self.network), 0, float("-inf")
+        self.average = copy_of_weights(self.network) if self.options.averaging else None
         self.trust_region = TrustRegion(self.network, self.options.trust) if self.options.trust.on else None
         self.memory: RewardMemory | None = None
         if self.options.remembers_rewards:
             number = 0 if isinstance(pairs, PairStream) else len(pairs)
             self.memory = RewardMemory(number, decay=self.options.reward_memory, device=device)
         self.validations: list[dict[str, Any]] = []
-        self.start = _copy_of_weights(self.network)
+        self.start = copy_of_weights(self.network)
         self.skipped, self.seconds = 0, 0.0
         self.identity = _identity(trainer, pairs, validation)
         restored = None
@@ -442,7 +448,7 @@ class _RunState:
                 self._read_metrics()
                 save_checkpoint(self._state(), self.folder)
                 with self._averaged_weights():
-                    save_weights(self.network, self.folder / "last.safetensors", {"step": str(self.step)})
+                    save_weights(self.network, self.folder / LAST_WEIGHTS_FILE, {"step": str(self.step)})
             if stop:
                 kept = "" if self.folder is None else f"; go on by resuming {self.folder}"
                 raise KeyboardInterrupt(f"after step {self.step} of {options.steps}{kept}")
@@ -545,18 +551,9 @@ class _RunState:
             else:
                 self.average[name].copy_(value)
 
-    @contextmanager
-    def _averaged_weights(self) -> Iterator[None]:
+    def _averaged_weights(self) -> AbstractContextManager[None]:
         """The network with its averaged weights inside, where it has them."""
-        if self.average is None:
-            yield
-            return
-        own = _copy_of_weights(self.network)
-        self.network.load_state_dict(self.average)
-        try:
-            yield
-        finally:
-            self.network.load_state_dict(own)
+        return nullcontext() if self.average is None else holding(self.network, self.average)
 
     def _kept_step(self) -> int:
         return self.step if self.validation is None else self.best_step
@@ -565,10 +562,7 @@ class _RunState:
         """Bring the pending metrics to the host, all at once."""
         if not self.pending:
             return
-        names = list(self.pending[0][-1])
-        columns = [torch.stack([row[name].detach() for name in names]) for *_, row in self.pending]
-        for (step, known, _), values in zip(self.pending, torch.stack(columns).tolist(), strict=True):
-            row = {"step": step, **dict(zip(names, values, strict=True)), **known}
+        for row in rows_on_host(self.pending):
             row["seconds"] = self.seconds
             self.skipped += int(row["skipped"])
             self.log.append(row)
@@ -591,7 +585,7 @@ class _RunState:
             self.validation_log.append({"step": self.step, **auc, **drift})
             if score > self.best_score:
                 self.best_score, self.best_step = score, self.step
-                self.best = _copy_of_weights(self.network)
+                self.best = copy_of_weights(self.network)
                 if self.folder is not None:
                     save_weights(self.network, self.folder / WEIGHTS_FILE, {"step": str(self.step)})
         if self.on_validation is not None:
@@ -599,17 +593,13 @@ class _RunState:
 
     def _drift_from_start(self, validation: Sequence[PosedPair]) -> Drift:
         """Measures how far the network moves from what it was before the first step, resumed or not."""
-        own = _copy_of_weights(self.network)
-        self.network.load_state_dict(self.start)
-        with in_eval_mode(self.network):
-            drift = Drift(self.network, validation, self.options.rollout.keypoints)  # type: ignore[arg-type]
-        self.network.load_state_dict(own)
-        return drift
+        with holding(self.network, self.start), in_eval_mode(self.network):
+            return Drift(self.network, validation, self.options.rollout.keypoints)  # type: ignore[arg-type]
 
     def _state(self) -> TrainingState:
         return TrainingState(
             step=self.step,
-            network=_copy_of_weights(self.network),
+            network=copy_of_weights(self.network),
             average=self.average,
             optimizer=self.optimizer.state_dict(),
             generator=self.generator.get_state(),
@@ -670,7 +660,3 @@ def describe_pairs(pairs: PairSequence | PairStream) -> str:
     size = getattr(pairs, "image_size", None)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
     return f"{len(pairs)} pairs at {size} px, {digest}" if size else f"{len(pairs)} pairs, {digest}"
-
-
-def _copy_of_weights(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
