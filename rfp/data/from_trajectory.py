@@ -1,14 +1,17 @@
 """A posed video (trajectory, intrinsics, images with time stamps) → a folder of posed pairs."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from rfp.data.images import read_image
+from rfp.data.intrinsics import intrinsics_doubt
 from rfp.data.pair_selection import OverlapLimit, PairChoice, candidates_of_views, choose_pairs
 from rfp.data.pair_writing import ImageFormat
 from rfp.data.photographs import IMAGE_SUFFIXES
@@ -16,7 +19,7 @@ from rfp.data.posed_images import ImageWriting, PosedImage, Progress, write_pose
 from rfp.data.sets.text_files import parse_numbers, read_lines
 from rfp.data.sets.trajectories import Trajectory, read_trajectory
 from rfp.data.source_images import find_sources
-from rfp.data.undistortion import PinholeView, opencv_view
+from rfp.data.undistortion import PinholeView, check_distortion, opencv_view
 from rfp.records import InputError
 
 LARGEST_NUMBER = 3000
@@ -35,8 +38,8 @@ class VideoCamera:
     def __post_init__(self) -> None:
         if not all(math.isfinite(value) for value in self.intrinsics) or min(self.intrinsics[:2]) <= 0:
             raise InputError(f"expected intrinsics fx fy cx cy with fx and fy above 0, got {self.intrinsics}")
-        if len(self.distortion) not in (0, 4, 5) or not all(math.isfinite(value) for value in self.distortion):
-            raise InputError(f"expected a distortion of 4 or 5 numbers, k1 k2 p1 p2 (k3), got {self.distortion}")
+        if self.distortion:
+            check_distortion(self.distortion)
 
     @property
     def K(self) -> np.ndarray:
@@ -171,6 +174,9 @@ def _view(camera: VideoCamera, first: Path) -> PinholeView:
             f"{first}: the principal point ({x:g}, {y:g}) lies outside the image of {width}×{height}; "
             "are the intrinsics those of another size?"
         )
+    doubt = intrinsics_doubt(torch.from_numpy(camera.K), (width, height))
+    if doubt:
+        warnings.warn(f"{first}: {doubt}", stacklevel=3)
     return opencv_view(camera.K, camera.distortion, (width, height))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from rfp.data.images import read_image
+from rfp.data.intrinsics import intrinsics_doubt
 from rfp.data.pair_records import (
     PairRecord,
     make_record,
@@ -129,7 +130,7 @@ def _duplicates(records: dict[int, PairRecord], folder: Path) -> Iterator[str]:
         images = frozenset((record.image1, record.image2))
         if images in first:
             location = record_location(folder, index)
-            yield f"{location}: the same two images as record {first[images]}; they count twice"
+            yield f"{location}: the same two images as record {first[images]}; they count once"
         first.setdefault(images, index)
 
 
@@ -141,26 +142,16 @@ def _rounded_rotations(records: dict[int, PairRecord], folder: Path) -> Iterator
 
 
 def _odd_intrinsics(records: dict[int, PairRecord], sizes: dict[Path, tuple[int, int]], folder: Path) -> Iterator[str]:
-    """Intrinsics that belong to another size of the image, most likely: the principal point lies far off the middle."""
+    """Intrinsics that belong to another size of the image, most likely."""
     seen = set()
     for index, record in records.items():
         for path, K in ((record.image1, record.K1), (record.image2, record.K2)):
             if path not in sizes or path in seen:
                 continue
             seen.add(path)
-            width, height = sizes[path]
-            x, y, focal = K[0, 2].item(), K[1, 2].item(), K[0, 0].item()
-            if not (width / 4 <= x <= 3 * width / 4 and height / 4 <= y <= 3 * height / 4):
-                place = f"({x:.0f}, {y:.0f}) in an image of {width}×{height}"
-                yield (
-                    f"{record_location(folder, index)}: principal point of {path.name} at {place}; "
-                    "are the intrinsics those of another size?"
-                )
-            elif not 0.2 <= focal / max(width, height) <= 20:
-                yield (
-                    f"{record_location(folder, index)}: focal length of {path.name} is {focal:.0f} px in an image of "
-                    f"{width}×{height}; are the intrinsics those of another size?"
-                )
+            doubt = intrinsics_doubt(K, sizes[path])
+            if doubt:
+                yield f"{record_location(folder, index)}: {path.name}: {doubt}"
 
 
 def _unused_images(raw_records: list, folder: Path) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,24 @@ class PairRecord:
     scene: str
     name: str
     """What messages call the pair: ``scene: image1 image2``."""
+
+    def reversed(self) -> "PairRecord":
+        """The same pair with image 2 first: Rᵀ, -Rᵀ t."""
+        return replace(
+            self,
+            **{"image1": self.image2, "image2": self.image1, "K1": self.K2, "K2": self.K1},
+            **{"R": self.R.T, "t": -self.R.T @ self.t},
+        )
+
+    def same_truth(self, other: "PairRecord") -> bool:
+        """Whether K, R and the direction of t agree within what files round; t may have another length."""
+        one, two = self.t / self.t.norm(), other.t / other.t.norm()
+        return (
+            torch.allclose(self.K1, other.K1, rtol=ROTATION_TOLERANCE)
+            and torch.allclose(self.K2, other.K2, rtol=ROTATION_TOLERANCE)
+            and torch.allclose(self.R, other.R, rtol=0, atol=ROTATION_TOLERANCE)
+            and torch.allclose(one, two, rtol=0, atol=ROTATION_TOLERANCE)
+        )
 
 
 def read_records(folder: Path) -> list[PairRecord]:

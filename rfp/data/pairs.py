@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from rfp.data.pair_records import read_records
+from rfp.data.pair_records import read_records, record_location
 from rfp.data.record_pairs import PosedRecordPairs
 from rfp.records import InputError, PosedPair
 
@@ -37,8 +37,9 @@ class PairStream(Protocol):
 class PosedPairs(PosedRecordPairs):
     """The posed pairs of one or several folders, as float32 tensors on the CPU.
 
-    Every record of every ``pairs.json`` is checked when the object is made; images are decoded when a pair is asked
-    for, and kept (resized) up to ``cache_mb``, so that an image which occurs in many pairs is decoded once.
+    Every record of every ``pairs.json`` is checked when the object is made, and two images that occur twice, in either
+    order, count once, with a warning. Images are decoded when a pair is asked for, and kept (resized) up to
+    ``cache_mb``, so that an image which occurs in many pairs is decoded once.
 
     Args:
         folders: one folder or several; their pairs follow each other.
@@ -46,7 +47,7 @@ class PosedPairs(PosedRecordPairs):
         cache_mb: memory for decoded images; the least recently used ones go first.
 
     Raises:
-        InputError: what is wrong with which record of which file, on one line.
+        InputError: what is wrong with which record of which file, on one line; two records that contradict each other.
 
     Example:
         >>> pairs = PosedPairs("data/my_house", image_size=640)    # doctest: +SKIP
@@ -62,22 +63,15 @@ class PosedPairs(PosedRecordPairs):
             raise InputError("expected at least one folder of posed pairs, got none")
         self.folders = tuple(Path(folder) for folder in folders)
         super().__init__(
-            [record for folder in self.folders for record in read_records(folder)],
+            (
+                (record_location(folder, index), record)
+                for folder in self.folders
+                for index, record in enumerate(read_records(folder))
+            ),
             image_size=image_size,
             cache_mb=cache_mb,
-            source=self.folders[0],
+            source=", ".join(map(str, self.folders)),
         )
 
     def __repr__(self) -> str:
         return f"PosedPairs({len(self)} pairs of {len(self.image_paths)} images, image_size={self.image_size})"
-
-    def check_images(self) -> None:
-        """Decode every distinct image once, so that a broken one is found before a long run and not in the middle.
-
-        Intrinsics that were made for another size are not refused: ``rfp inspect`` warns of them.
-
-        Raises:
-            InputError: the first image that cannot be read.
-        """
-        for path in self.image_paths:
-            self._cache.image(path)

@@ -1,37 +1,21 @@
 """Sequences of image pairs over checked records: what folders and known data sets share."""
 
 import copy
-import dataclasses
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, TypeVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rfp.data.image_cache import ImageCache
+from rfp.data.distinct_records import Record, distinct_records
+from rfp.data.image_cache import ImageCache, ReadImage, read_resized
+from rfp.data.intrinsics import intrinsics_doubt
 from rfp.data.pair_records import PairRecord
 from rfp.records import InputError, PosedPair
 
-
-@runtime_checkable
-class ImagePairRecord(Protocol):
-    """What every record of a pair has: two images, and what to call it."""
-
-    @property
-    def image1(self) -> Path: ...
-    @property
-    def image2(self) -> Path: ...
-    @property
-    def scene(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-
-
-Record = TypeVar("Record", bound=ImagePairRecord)
 Item = TypeVar("Item")
 
 
@@ -40,33 +24,41 @@ class RecordPairs(Sequence, ABC, Generic[Record, Item]):
     """A sequence that makes its items from records when they are asked for; images are decoded once and kept.
 
     Args:
-        records: one for each pair, checked.
+        located: (where in a file, record) of each pair, checked; each two images count once.
         image_size: the longer side in pixels; ``None`` keeps the stored size.
         cache_mb: memory for decoded images.
         source: the files that the records came from, for messages and the ``repr``.
+        read: decodes and resizes an image.
 
     Raises:
-        InputError: an image size below 1 pixel, or no records.
+        InputError: an image size below 1 pixel, no records, or two that contradict each other.
     """
 
     def __init__(
-        self, records: Sequence[Record], *, image_size: int | None, cache_mb: float, source: str | Path
+        self,
+        located: Iterable[tuple[str, Record]],
+        *,
+        image_size: int | None,
+        cache_mb: float,
+        source: str | Path,
+        read: ReadImage = read_resized,
     ) -> None:
         if image_size is not None and image_size < 1:
             raise InputError(f"expected an image size of at least 1 pixel, got {image_size}; try 640")
-        if not records:
+        self.records: tuple[Record, ...] = tuple(distinct_records(located, source))
+        if not self.records:
             raise InputError(f"{source}: holds no pairs; expected at least one")
-        self.records: tuple[Record, ...] = tuple(records)
         self.image_size = image_size
         self.source = str(source)
-        self._cache = ImageCache(image_size, max_bytes=int(cache_mb * 1e6))
+        self._cache = ImageCache(image_size, max_bytes=int(cache_mb * 1e6), read=read)
+        self._stored_sizes: dict[Path, tuple[int, int]] = {}
 
     @abstractmethod
     def _item(self, record: Record) -> Item:
         """The pair of a record: its images decoded and resized, its truth in step."""
 
     def _check(self, record: Record) -> None:
-        """Raise InputError where the truth of a record cannot belong to its images, which are in the cache."""
+        """Raise InputError where the truth of a record cannot belong to its images."""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -97,7 +89,9 @@ class RecordPairs(Sequence, ABC, Generic[Record, Item]):
         Raises:
             InputError: the first image that cannot be read or does not fit.
         """
-        for record in self._first_records():
+        for path in self.image_paths:
+            self.stored_size(path)
+        for record in self.records:
             self._check(record)
 
     def unreadable_images(self) -> dict[Path, str]:
@@ -124,18 +118,10 @@ class RecordPairs(Sequence, ABC, Generic[Record, Item]):
 
     def stored_size(self, path: Path) -> tuple[int, int]:
         """(width, height) of an image as stored, in pixels."""
-        image, (scale_x, scale_y) = self._cache.image(path)
-        return round(image.shape[-1] / scale_x), round(image.shape[-2] / scale_y)
-
-    def _first_records(self) -> list[Record]:
-        """As few records as show every image: checking them decodes each image about once."""
-        seen: set[Path] = set()
-        first = []
-        for record in self.records:
-            if not {record.image1, record.image2} <= seen:
-                seen |= {record.image1, record.image2}
-                first.append(record)
-        return first
+        if path not in self._stored_sizes:
+            image, (scale_x, scale_y) = self._cache.image(path)
+            self._stored_sizes[path] = round(image.shape[-1] / scale_x), round(image.shape[-2] / scale_y)
+        return self._stored_sizes[path]
 
 
 class PosedRecordPairs(RecordPairs[PairRecord, PosedPair]):
@@ -150,6 +136,25 @@ class PosedRecordPairs(RecordPairs[PairRecord, PosedPair]):
         """A copy of the resized image and its intrinsics."""
         return self._cache.load(path, K)
 
+    def check_images(self) -> None:
+        """Decode every distinct image once, and look whether the intrinsics can belong to images of these sizes.
+
+        Intrinsics that are unlikely, as those of an image of another size are, get a warning.
+
+        Raises:
+            InputError: the first image that cannot be read, or whose principal point lies outside.
+        """
+        super().check_images()
+        found = {
+            (path, tuple(K.flatten().tolist())): intrinsics_doubt(K, self.stored_size(path))
+            for record in self.records
+            for path, K in ((record.image1, record.K1), (record.image2, record.K2))
+        }
+        doubts = [f"{path}: {doubt}" for (path, _), doubt in found.items() if doubt]
+        if doubts:
+            cameras = f"{len(doubts)} cameras" if len(doubts) > 1 else "1 camera"
+            warnings.warn(f"{cameras} of {self.source} may not fit: {doubts[0]}", stacklevel=2)
+
     def _check(self, record: PairRecord) -> None:
         for path, K in ((record.image1, record.K1), (record.image2, record.K2)):
             width, height = self.stored_size(path)
@@ -159,34 +164,6 @@ class PosedRecordPairs(RecordPairs[PairRecord, PosedPair]):
                     f"{path}: {self.source} puts the principal point at ({cx:g}, {cy:g}), outside this image of "
                     f"{width}×{height} pixels; use images of the size that the intrinsics were made for"
                 )
-
-
-def distinct_records(located: Iterable[tuple[str, Record]], source: str | Path) -> list[Record]:
-    """The records, each pair of images once; what is told twice alike is left out with a warning.
-
-    Args:
-        located: (where in the file, record). A pair and the same pair in the other order are two.
-
-    Raises:
-        InputError: two records tell different truths about the same two images.
-    """
-    kept: dict[tuple[Path, Path], tuple[str, Record]] = {}
-    repeated = []
-    for location, record in located:
-        first = kept.setdefault((record.image1, record.image2), (location, record))
-        if first[1] is record:
-            continue
-        if not _same_truth(first[1], record):
-            raise InputError(
-                f"{location}: the pair of {first[0]} again ({record.name}), with other numbers; remove the wrong one"
-            )
-        repeated.append(location)
-    if repeated:
-        warnings.warn(
-            f"{source}: {len(repeated)} pairs occur more than once and count once; the first is {repeated[0]}",
-            stacklevel=3,
-        )
-    return [record for _, record in kept.values()]
 
 
 def evenly_spaced(items: Sequence[Item], limit: int | None) -> list[Item]:
@@ -200,8 +177,3 @@ def evenly_spaced(items: Sequence[Item], limit: int | None) -> list[Item]:
     if limit is None or limit >= len(items):
         return list(items)
     return [items[len(items) * k // limit] for k in range(limit)]
-
-
-def _same_truth(first, second) -> bool:
-    values = ((getattr(first, field.name), getattr(second, field.name)) for field in dataclasses.fields(first))
-    return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in values)

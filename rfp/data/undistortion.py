@@ -1,6 +1,7 @@
 """Images of lenses → images of pinhole cameras, and their resizing: K, always of our pixels, stays in step."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +47,8 @@ def colmap_view(camera: Any) -> PinholeView:
     """
     pycolmap = require("pycolmap", extra="colmap")
     source_size = (camera.width, camera.height)
-    if _is_pinhole(camera):
-        return PinholeView(source_size, source_size, _our_intrinsics(camera), None)
+    if is_pinhole(camera):
+        return PinholeView(source_size, source_size, pinhole_intrinsics(camera), None)
     try:
         pinhole = pycolmap.undistort_camera(pycolmap.UndistortCameraOptions(), camera)
     except (ValueError, RuntimeError) as error:
@@ -61,7 +62,35 @@ def colmap_view(camera: Any) -> PinholeView:
         rays = np.concatenate([xy, np.ones_like(xy[:, :1])], axis=1)
         return camera.img_from_cam(rays) - COLMAP_PIXEL_SHIFT
 
-    return PinholeView(source_size, (pinhole.width, pinhole.height), _our_intrinsics(pinhole), bend)
+    return PinholeView(source_size, (pinhole.width, pinhole.height), pinhole_intrinsics(pinhole), bend)
+
+
+def is_pinhole(camera: Any) -> bool:
+    """Whether the images of a ``pycolmap.Camera`` are a pinhole's as they are stored.
+
+    Fisheye cameras without further terms count as undistorted to pycolmap, and as nothing like a pinhole here.
+    """
+    if camera.model_name in ("SIMPLE_PINHOLE", "PINHOLE"):
+        return True
+    perspective = camera.model_name in ("SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
+    return perspective and bool(camera.is_undistorted())
+
+
+def pinhole_intrinsics(camera: Any) -> Float[np.ndarray, "3 3"]:
+    """K of a ``pycolmap.Camera`` in our pixels, without its distortion."""
+    K = np.array(camera.calibration_matrix(), dtype=np.float64)
+    K[:2, 2] -= COLMAP_PIXEL_SHIFT
+    return K
+
+
+def check_distortion(distortion: Sequence[float]) -> None:
+    """Refuse what are not OpenCV's coefficients (k1, k2, p1, p2, k3), in normalised coordinates.
+
+    Raises:
+        InputError: neither 4 nor 5 finite numbers.
+    """
+    if len(distortion) not in (4, 5) or not all(math.isfinite(value) for value in distortion):
+        raise InputError(f"expected 4 or 5 finite distortion coefficients (k1 k2 p1 p2 k3), got {tuple(distortion)}")
 
 
 def opencv_view(
@@ -69,7 +98,7 @@ def opencv_view(
 ) -> PinholeView:
     """The pinhole view of a camera with OpenCV's distortion coefficients (k1 k2 p1 p2 [k3 …]); none for a pinhole.
 
-    The size stays, K changes so that no pixel is blank.
+    The size stays, K changes so that no pixel is blank: the edges of black borders would attract key points.
     """
     import cv2
 
@@ -97,32 +126,16 @@ def to_pinhole(
     """
     height, width = image.shape[-2:]
     if view.bend is None:
-        resized, scales = shrink(image, longer_side)
+        resized, scales = resize_image(image, longer_side)
         return resized, _scaled(view.K, scales)
     size, source_scales = view.size, (1.0, 1.0)
     if longer_side is not None:
         factor = longer_side / max(size)
         size = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
         if factor < 1:  # smoothing belongs before the sampling; enlarging is left to it
-            image, source_scales = shrink(image, max(1, round(factor * max(width, height))))
+            image, source_scales = resize_image(image, max(1, round(factor * max(width, height))))
     K = _scaled(view.K, (size[0] / view.size[0], size[1] / view.size[1]))
     return _sample(image, K, size, view.bend, source_scales), K
-
-
-def shrink(
-    image: Float[Tensor, "3 h w"], longer_side: int | None
-) -> tuple[Float[Tensor, "3 h2 w2"], tuple[float, float]]:
-    """``resize_image``, with a mean over whole blocks first where the image is more than four times as large.
-
-    Smoothing 10 000 × 7 500 pixels takes 15 s and 3 GB; their blocks take 0.1 s and nothing. Up to a block is cut off
-    at the right and at the bottom, and the scales say so.
-    """
-    block = max(image.shape) // (2 * longer_side) if longer_side and longer_side > 0 else 1
-    block = min(block, *image.shape[-2:])
-    if block < 2:
-        return resize_image(image, longer_side)
-    resized, (scale_x, scale_y) = resize_image(torch.nn.functional.avg_pool2d(image, block), longer_side)
-    return resized, (scale_x / block, scale_y / block)
 
 
 def _sample(
@@ -149,20 +162,6 @@ def _sample(
             image[None], grid, mode="bicubic", padding_mode="border", align_corners=False
         )[0]
     return result.clamp_(0, 1)
-
-
-def _is_pinhole(camera: Any) -> bool:
-    """Fisheye cameras without further terms count as undistorted to pycolmap, and as nothing like a pinhole here."""
-    if camera.model_name in ("SIMPLE_PINHOLE", "PINHOLE"):
-        return True
-    perspective = camera.model_name in ("SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
-    return perspective and bool(camera.is_undistorted())
-
-
-def _our_intrinsics(camera: Any) -> Float[np.ndarray, "3 3"]:
-    K = np.array(camera.calibration_matrix(), dtype=np.float64)
-    K[:2, 2] -= COLMAP_PIXEL_SHIFT
-    return K
 
 
 def _scaled(K: Float[np.ndarray, "3 3"], scales: tuple[float, float]) -> Float[np.ndarray, "3 3"]:

@@ -16,11 +16,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from rfp.data.undistortion import pinhole_intrinsics
 from rfp.evaluation.absolute_pose_estimators import ABSOLUTE_POSE_ESTIMATORS, find_absolute_pose
 from rfp.evaluation.deployed import in_deployment
 from rfp.evaluation.tables import align
 from rfp.evaluation.triangulation import PosedFeatures, Scene, triangulate
-from rfp.evaluation.true_poses import TruePoses, pinhole_intrinsics, without_distortion
+from rfp.evaluation.true_poses import TruePoses, without_distortion
 from rfp.export.detection import DetectedFeatures, DetectionOptions, FoundMatches, detect_file, match_pairs
 from rfp.export.image_folder import ImageFolder
 from rfp.geometry.pose import relative_pose_error
@@ -170,7 +171,7 @@ def _posed(name: str, found: DetectedFeatures, truth: TruePoses) -> PosedFeature
             f"{name}: the model's camera has images of {camera.width}×{camera.height}, the file has "
             f"{found.size[0]}×{found.size[1]} pixels; give the images that the model was made from"
         )
-    K = pinhole_intrinsics(camera)
+    K = torch.from_numpy(pinhole_intrinsics(camera))
     return PosedFeatures(name, found.size, without_distortion(camera, found.xy_px), K, truth.poses[name])
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rfp.data.colmap_model import read_colmap_model
 from rfp.data.pair_records import read_records
-from rfp.export.colmap_database import COLMAP_ORIGIN
+from rfp.data.undistortion import COLMAP_PIXEL_SHIFT, is_pinhole, pinhole_intrinsics
 from rfp.export.image_folder import open_image_folder
 from rfp.records import InputError
 
@@ -125,19 +125,12 @@ def _of_model(folder: Path) -> TruePoses:
             if torch.linalg.vector_norm(t) > 0:  # without a translation there is no direction to compare with
                 pairs.append(TruePair(name1, name2, R, t))
     cameras = {image.name: image.camera for image in model.images}
-    pinholes = {name: pinhole_intrinsics(each) for name, each in cameras.items() if each.is_undistorted()}
+    pinholes = {name: torch.from_numpy(pinhole_intrinsics(each)) for name, each in cameras.items() if is_pinhole(each)}
     return TruePoses(pairs, poses, pinholes, cameras)
-
-
-def pinhole_intrinsics(camera: Any) -> Float[Tensor, "3 3"]:
-    """K of a ``pycolmap.Camera`` in our pixels, without its distortion."""
-    K = torch.from_numpy(camera.calibration_matrix()).double()
-    K[:2, 2] -= COLMAP_ORIGIN
-    return K
 
 
 def without_distortion(camera: Any, xy_px: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
     """Our pixels of a ``pycolmap.Camera`` → where a pinhole camera of the same K would see the points, float64."""
-    rays = torch.from_numpy(camera.cam_from_img(xy_px.double().cpu().numpy() + COLMAP_ORIGIN))
-    K = pinhole_intrinsics(camera)
+    rays = torch.from_numpy(camera.cam_from_img(xy_px.double().cpu().numpy() + COLMAP_PIXEL_SHIFT))
+    K = torch.from_numpy(pinhole_intrinsics(camera))
     return rays @ K[:2, :2].T + K[:2, 2]

@@ -13,12 +13,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from rfp.data.undistortion import COLMAP_PIXEL_SHIFT
 from rfp.export.colmap_logging import quiet_colmap
 from rfp.export.complete_files import check_may_write, complete_files
 from rfp.optional import require
 from rfp.records import InputError
-
-COLMAP_ORIGIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def _write_images(pycolmap: Any, database: Any, images: Iterable[ImageFeatures])
         camera_id = shared[key]
         image_id = database.write_image(pycolmap.Image(name=image.name, camera_id=camera_id))
         _write_frame(pycolmap, database, camera_id, image_id)
-        xy_px = image.xy_px.detach().cpu().numpy().astype(np.float64) + COLMAP_ORIGIN
+        xy_px = image.xy_px.detach().cpu().numpy().astype(np.float64) + COLMAP_PIXEL_SHIFT
         database.write_keypoints(image_id, xy_px.astype(np.float32))
         written[image.name] = _WrittenImage(image_id, len(xy_px), camera.has_prior_focal_length)
     return written
@@ -148,7 +147,7 @@ def camera_of(image: ImageFeatures) -> Any:
             raise InputError(
                 f"{image.name}: K has a skew of {skew:g}, which COLMAP's cameras have not; undistort first"
             )
-        params = [fx, fy, cx + COLMAP_ORIGIN, cy + COLMAP_ORIGIN]
+        params = [fx, fy, cx + COLMAP_PIXEL_SHIFT, cy + COLMAP_PIXEL_SHIFT]
         camera = pycolmap.Camera(model="PINHOLE", width=width, height=height, params=params)
         camera.has_prior_focal_length = True
         return camera

@@ -1,6 +1,7 @@
 """Files that appear under their names only when they are complete."""
 
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,9 +32,8 @@ def check_may_write(path: Path, *, overwrite: bool) -> None:
 @contextmanager
 def complete_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
     """Temporary names beside ``paths``, renamed to them in the end, or removed where something was raised."""
-    temporary = [path.with_name(path.name + ".incomplete") for path in paths]
-    for path in temporary:
-        path.unlink(missing_ok=True)
+    own = uuid.uuid4().hex[:8]  # of two programs that write one file the last wins, and none writes into another's
+    temporary = [path.with_name(f"{path.name}.incomplete-{own}") for path in paths]
     try:
         yield temporary
         for path, final in zip(temporary, paths, strict=True):

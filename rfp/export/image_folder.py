@@ -1,6 +1,7 @@
 """Which images an export is about, what tools call them, and which of them are to be matched."""
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,22 +128,26 @@ def read_pair_list(path: str | Path, names: Sequence[str]) -> PairList:
 
     def parse() -> Iterator[tuple[str, str]]:
         for number, line in enumerate(lines, start=1):
-            words = line.split()
-            if not words or words[0].startswith("#"):
-                continue
-            if len(words) != 2 or words[0] == words[1]:
-                raise InputError(f"{path}, line {number}: expected the names of two images, got {line.strip()!r:.80}")
-            for word in words:
-                if word not in known:
-                    raise InputError(
-                        f"{path}, line {number}: there is no image {word}; names are paths below the folder of images"
-                    )
-            yield words[0], words[1]
+            if line.strip() and not line.startswith("#"):
+                yield _two_names(line.strip(), known, f"{path}, line {number}")
 
     found = distinct_pairs(parse())
     if not found.pairs:
         raise InputError(f"{path}: holds no pairs; expected at least one line with two names")
     return found
+
+
+def _two_names(line: str, known: set[str], location: str) -> tuple[str, str]:
+    """The two known names that a line is made of; they may have spaces themselves."""
+    ways = [(line[: gap.start()], line[gap.end() :]) for gap in re.finditer(r"\s+", line)]
+    fitting = [way for way in ways if known.issuperset(way)]
+    if len(fitting) == 1 and fitting[0][0] != fitting[0][1]:
+        return fitting[0]
+    if len(ways) == 1 and not fitting:
+        unknown = next(name for name in ways[0] if name not in known)
+        raise InputError(f"{location}: there is no image {unknown}; names are paths below the folder of images")
+    got = "names that can be parted in several ways" if len(fitting) > 1 else f"{line!r:.80}"
+    raise InputError(f"{location}: expected the names of two images, got {got}")
 
 
 def check_images(folder: ImageFolder) -> None:

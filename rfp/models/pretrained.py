@@ -1,6 +1,7 @@
 """Networks by name and from files: pretrained weights, weights that a training run wrote, and writing them."""
 
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,10 +221,13 @@ def save_weights(network: nn.Module, path: str | os.PathLike[str], metadata: Map
     """
     path = Path(path)
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
-    temporary = path.with_name(path.name + ".incomplete")
+    temporary = path.with_name(f"{path.name}.incomplete-{uuid.uuid4().hex[:8]}")
     # As bytes: safetensors' own writer makes files that nobody else may read.
-    temporary.write_bytes(safetensors.torch.save(tensors, {"network": network_name(network), **(metadata or {})}))
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(safetensors.torch.save(tensors, {"network": network_name(network), **(metadata or {})}))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def network_name(network: nn.Module) -> str:

@@ -1,5 +1,6 @@
 import json
 import re
+import time
 
 import pytest
 
@@ -34,6 +35,10 @@ def test_the_table_and_the_file_hold_the_figures_of_the_library(session_pairs_fo
     assert figures["errors_deg"] == report.errors_deg
     assert figures["network"] == "test"
     assert figures["data"] == [folder]
+    started = time.perf_counter()
+    list(PosedPairs(folder, image_size=120))
+    decoding = time.perf_counter() - started
+    assert decoding / 10 < figures["seconds"]["decoding"] < 10 * decoding + 0.5
     shown = capsys.readouterr().out
     assert re.search(rf"^corner +5 +{report.auc['5']:.1f} +{report.auc['10']:.1f} ", shown, re.MULTILINE)
     assert "poselib at 1 px, images of 120 px, 200 key points" in shown

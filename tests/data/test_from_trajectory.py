@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rfp.data import InputError
-from rfp.data.from_trajectory import VideoCamera, pairs_from_trajectory
+from rfp.data.from_trajectory import VideoCamera, _view, pairs_from_trajectory
 from rfp.data.inspection import inspect_folder
 from rfp.data.pair_selection import PairChoice
 from tests.data.colmap_models import HEIGHT, WIDTH, apart, draw_spots, read_grey, spot_centres
@@ -186,6 +186,8 @@ def test_an_image_of_another_size_and_intrinsics_of_another_size_are_refused(vid
     folder, _, truth = video
     with pytest.raises(InputError, match=r"principal point \(640, 360\) lies outside the image of 320×240"):
         _run(folder, camera=VideoCamera((600.0, 600.0, 640.0, 360.0)))
+    with pytest.warns(UserWarning, match=r"principal point at \(80, 60\) .* those of another size"):
+        _view(VideoCamera((150.0, 150.0, 79.5, 59.5)), folder / min(truth))
     cv2.imwrite(str(folder / sorted(truth)[3]), np.zeros((HEIGHT // 2, WIDTH // 2), np.uint8))
     with pytest.raises(InputError, match="expected 320×240 pixels, the size in the first image, got 160×120"):
         _run(folder)

@@ -1,8 +1,8 @@
 import json
 import math
 import re
+import warnings
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -67,8 +67,8 @@ def test_it_is_a_sequence(session_pairs_folder):
         pairs[5]
 
 
-def test_several_folders_follow_each_other(session_pairs_folder):
-    pairs = PosedPairs([session_pairs_folder, str(session_pairs_folder)])
+def test_several_folders_follow_each_other(session_pairs_folder, pairs_folder):
+    pairs = PosedPairs([session_pairs_folder, str(pairs_folder)])
     assert len(pairs) == 10
     assert torch.equal(pairs[7].t, pairs[2].t)
     assert pairs.names[5] == pairs.names[0] == pairs[0].name
@@ -173,10 +173,69 @@ def test_a_missing_file_or_folder_is_one_line(pairs_folder):
         PosedPairs([])
 
 
+def _change_records(folder, change):
+    file = folder / "pairs.json"
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+
+
+def _reversed(record):
+    R, t = np.array(record["R"]), np.array(record["t"])
+    swapped = {key: record[key.translate(str.maketrans("12", "21"))] for key in ("image1", "image2", "K1", "K2")}
+    return {**record, **swapped, "R": R.T.tolist(), "t": (-R.T @ t * 2).tolist()}  # t has no scale
+
+
+@pytest.mark.parametrize("repeat", [dict, _reversed], ids=["same order", "reversed"])
+def test_a_pair_that_occurs_twice_counts_once(pairs_folder, repeat):
+    expected = PosedPairs(pairs_folder).names
+    _change_records(pairs_folder, lambda records: [*records, repeat(records[1])])
+    with pytest.warns(UserWarning, match=r"1 pair occurs more than once and counts once; the first is .*record 5 "):
+        assert PosedPairs(pairs_folder).names == expected
+
+
+def test_an_image_under_two_names_is_one(pairs_folder):
+    (pairs_folder / "images" / "link.png").symlink_to("0.png")
+    _change_records(pairs_folder, lambda records: [*records, {**records[0], "image1": "images/link.png"}])
+    with pytest.warns(UserWarning, match="1 pair occurs more than once"):
+        assert len(PosedPairs(pairs_folder)) == 5
+
+
+@pytest.mark.parametrize("repeat", [dict, _reversed], ids=["same order", "reversed"])
+@pytest.mark.parametrize("key", ["R", "t", "K1", "K2"])
+def test_records_that_contradict_each_other_are_refused(pairs_folder, key, repeat):
+    def contradict(records):
+        wrong = repeat(records[1])
+        numbers = np.array(wrong[key])
+        turn = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]])
+        wrong[key] = (
+            -numbers if key == "t" else turn @ numbers if key == "R" else numbers * [[1.1], [1], [1]]
+        ).tolist()
+        return [*records, wrong]
+
+    _change_records(pairs_folder, contradict)
+    assert re.search("record 5 .*the pair of .*record 1 .* again .*, with other numbers", _error(pairs_folder))
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_intrinsics_of_another_size_are_doubted_in_every_record(pairs_folder, scale):
+    """Only the last record has them; earlier ones show the same image with right ones."""
+
+    def change(records):
+        (fx, _, cx), (_, fy, cy), _ = records[-1]["K1"]
+        K = [[fx * scale, 0, (cx + 0.5) * scale - 0.5], [0, fy * scale, (cy + 0.5) * scale - 0.5], [0, 0, 1]]
+        return [*records[:-1], {**records[-1], "K1": K}]
+
+    _change_records(pairs_folder, change)
+    pairs = PosedPairs(pairs_folder, image_size=40)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pairs.check_images()
+    doubts = [str(each.message) for each in caught]
+    assert len(doubts) == (scale != 1.0)
+    assert all("1 camera of" in doubt and "are the intrinsics those of another size?" in doubt for doubt in doubts)
+
+
 def test_a_broken_image_is_found_by_check_images(pairs_folder):
-    cv2.imwrite(str(pairs_folder / "images" / "2.png"), np.zeros((8, 8, 3), np.uint8))
-    pairs = PosedPairs(pairs_folder)
-    pairs.check_images()
+    PosedPairs(pairs_folder).check_images()
     (pairs_folder / "images" / "2.png").write_bytes(b"broken")
     with pytest.raises(InputError, match=r"2\.png: not an image"):
         PosedPairs(pairs_folder).check_images()

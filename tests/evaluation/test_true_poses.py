@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from rfp.data.undistortion import pinhole_intrinsics
 from rfp.evaluation.alignment import align_points, align_rotations
 from rfp.evaluation.true_poses import (
-    pinhole_intrinsics,
     read_true_poses,
     relative_pose,
     without_distortion,
@@ -25,7 +25,7 @@ def _write_model(folder, views, *, model="PINHOLE", extra=()):
     pycolmap = pytest.importorskip("pycolmap")
     reconstruction = pycolmap.Reconstruction()
     K, (height, width) = views[0].K, views[0].image.shape[-2:]
-    focal = [K[0, 0], K[1, 1]] if model == "PINHOLE" else [K[0, 0]]
+    focal = [K[0, 0]] if model == "SIMPLE_RADIAL" else [K[0, 0], K[1, 1]]
     parameters = [float(value) for value in (*focal, K[0, 2] + 0.5, K[1, 2] + 0.5, *extra)]
     camera = pycolmap.Camera(camera_id=1, model=model, width=width, height=height, params=parameters)
     reconstruction.add_camera_with_trivial_rig(camera)
@@ -88,7 +88,7 @@ def test_a_camera_with_a_distortion_has_no_intrinsics_but_its_points_can_be_move
     camera = truth.cameras["0.png"]
     rays = np.array([[0.3, 0.1], [-0.2, 0.25], [0.0, 0.0]])
     seen = torch.from_numpy(camera.img_from_cam(np.concatenate([rays, np.ones((3, 1))], axis=1)) - 0.5)
-    K = pinhole_intrinsics(camera)
+    K = torch.from_numpy(pinhole_intrinsics(camera))
     torch.testing.assert_close(K, corner_views[0].K)
     expected = torch.from_numpy(rays) @ K[:2, :2].T + K[:2, 2]
     torch.testing.assert_close(without_distortion(camera, seen), expected, atol=1e-6, rtol=0)
@@ -136,3 +136,11 @@ def test_orientations_align_whatever_line_the_cameras_are_on():
     generator = torch.Generator().manual_seed(4)
     R_true, A = random_rotations(5, generator).double(), random_rotations(1, generator)[0].double()
     torch.testing.assert_close(align_rotations(R_true @ A, R_true), A)
+
+
+def test_a_fisheye_camera_without_terms_is_no_pinhole(tmp_path, corner_views):
+    """pycolmap calls it undistorted; at the border of a wide lens its rays are tens of degrees off a pinhole's."""
+    model = _write_model(tmp_path / "model", corner_views, model="OPENCV_FISHEYE", extra=(0.0, 0.0, 0.0, 0.0))
+    truth = read_true_poses(model)
+    assert truth.cameras["0.png"].is_undistorted()
+    assert truth.intrinsics == {}

@@ -220,6 +220,15 @@ def test_a_list_of_pairs_is_read_once_each_with_repetitions_counted(tmp_path):
     assert listed.num_duplicates == 2
 
 
+def test_names_in_a_list_may_have_spaces(tmp_path):
+    (tmp_path / "pairs.txt").write_text("ein Bild.png  am Tor.png\nam Tor.png\tb.png\n")
+    listed = read_pair_list(tmp_path / "pairs.txt", ["ein Bild.png", "am Tor.png", "b.png"])
+    assert listed.pairs == (("ein Bild.png", "am Tor.png"), ("am Tor.png", "b.png"))
+    (tmp_path / "pairs.txt").write_text("a a a\n")
+    with pytest.raises(InputError, match=r"line 1: .* got names that can be parted in several ways"):
+        read_pair_list(tmp_path / "pairs.txt", ["a", "a a"])
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from rfp.data.record_pairs import distinct_records
 from rfp.data.sets.cameras import check_image
 from rfp.data.sets.homography_records import (
     HomographyRecord,
@@ -36,7 +35,7 @@ class HomographyFolder(HomographyRecordPairs):
     def __init__(self, folder: str | Path, *, image_size: int | None = None, cache_mb: float = 1024.0) -> None:
         folder = Path(folder)
         super().__init__(
-            distinct_records(_records(folder), folder / FILE),
+            _records(folder),
             image_size=image_size,
             cache_mb=cache_mb,
             source=folder,

@@ -1,6 +1,6 @@
 """Pairs of images of a plane: the record, the pair, and everything that can be wrong with a homography."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,16 @@ class HomographyRecord:
     H: Float[Tensor, "3 3"]
     scene: str
     name: str
+
+    def reversed(self) -> "HomographyRecord":
+        """The same pair with image 2 first: H⁻¹."""
+        return replace(self, image1=self.image2, image2=self.image1, H=torch.linalg.inv(self.H))
+
+    def same_truth(self, other: "HomographyRecord") -> bool:
+        """Whether both take the corners of 1000 by 1000 pixels to the same points within a tenth of a pixel."""
+        corners = self.H.new_tensor([[0, 0, 1], [1000, 0, 1], [0, 1000, 1], [1000, 1000, 1]])
+        one, two = corners @ self.H.T, corners @ other.H.T
+        return torch.allclose(one[:, :2] / one[:, 2:], two[:, :2] / two[:, 2:], rtol=0, atol=0.1)
 
 
 class HomographyRecordPairs(RecordPairs[HomographyRecord, HomographyPair]):

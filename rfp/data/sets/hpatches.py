@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 
-from rfp.data.record_pairs import distinct_records
 from rfp.data.sets.homography_records import (
     HomographyPair,
     HomographyRecord,
@@ -70,7 +69,7 @@ class HPatches(HomographyRecordPairs):
         if not sequences:
             raise InputError(f"{folder}: no sequence is left ({kind}, {len(leave_out)} left out); expected i_* or v_*")
         located = (found for sequence in sequences for found in _records(sequence))
-        super().__init__(distinct_records(located, folder), image_size=image_size, cache_mb=cache_mb, source=folder)
+        super().__init__(located, image_size=image_size, cache_mb=cache_mb, source=folder)
 
 
 def is_sequence(folder: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rfp.data.pair_records import PairRecord
-from rfp.data.record_pairs import PosedRecordPairs, distinct_records, evenly_spaced
+from rfp.data.record_pairs import PosedRecordPairs, evenly_spaced
 from rfp.data.sets.cameras import Camera, check_baseline, check_camera, check_image, posed_record
 from rfp.data.sets.plain_arrays import read_arrays
 from rfp.data.sets.text_files import read_names
@@ -63,11 +63,13 @@ class MegaDepthPairs(PosedRecordPairs):
         paths = _scene_files(files)
         source = paths[0] if len(paths) == 1 else paths[0].parent
         root = paths[0].parent if images is None else Path(images)
-        records: list[PairRecord] = []
-        for path in paths:
-            scene = _Scene(path, root, principal_point_shift)
-            records += scene.records(evenly_spaced(scene.pairs(overlap), pairs_per_file))
-        super().__init__(records, image_size=image_size, cache_mb=cache_mb, source=source)
+
+        def located() -> Iterator[tuple[str, PairRecord]]:
+            for path in paths:
+                scene = _Scene(path, root, principal_point_shift)
+                yield from scene.records(evenly_spaced(scene.pairs(overlap), pairs_per_file))
+
+        super().__init__(located(), image_size=image_size, cache_mb=cache_mb, source=source)
 
 
 class _Scene:
@@ -102,19 +104,16 @@ class _Scene:
             raise InputError(f"{self.path}: no pair with an overlap above {low:g} and up to {high:g}; widen overlap=")
         return found
 
-    def records(self, pairs: Sequence[tuple[int, int]]) -> list[PairRecord]:
+    def records(self, pairs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, PairRecord]]:
+        """Where in the file, and the record of each pair."""
         name = self.path.stem
         scene = re.split(r"[._]", name)[0] if re.match(r"\d{4}[._]", name) else name
-
-        def located() -> Iterator[tuple[str, PairRecord]]:
-            for number, (first, second) in enumerate(pairs):
-                cameras = self._camera(first), self._camera(second)
-                record = posed_record(*cameras, scene)
-                location = f"{self.path}, pair {number} (images {first} and {second})"
-                check_baseline(record, location, *cameras)
-                yield location, record
-
-        return distinct_records(located(), self.path)
+        for number, (first, second) in enumerate(pairs):
+            cameras = self._camera(first), self._camera(second)
+            record = posed_record(*cameras, scene)
+            location = f"{self.path}, pair {number} (images {first} and {second})"
+            check_baseline(record, location, *cameras)
+            yield location, record
 
     def _listed_pairs(self) -> Iterator[tuple[tuple[int, int], float]]:
         for number, info in enumerate(self.arrays["pair_infos"]):

@@ -1,5 +1,6 @@
 """Which data set a path is, by the files that only it has."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -78,6 +79,14 @@ def open_posed_pairs(
     paths = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     if not paths:
         raise InputError("expected at least one folder or list of posed pairs, got none")
+    distinct: dict[Path, Path] = {}
+    for path in paths:
+        distinct.setdefault(path.resolve(), path)
+    if len(distinct) < len(paths):
+        given, paths = len(paths), list(distinct.values())
+        warnings.warn(
+            f"{given} paths to pairs were given, {len(paths)} of them different; each counts once", stacklevel=2
+        )
     if all((path / "pairs.json").is_file() or not path.exists() for path in paths) and images is None:
         return PosedPairs(paths, image_size=image_size, cache_mb=cache_mb)
     listed = [path for path in paths if needs_image_folder(path)]

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rfp.data.pair_records import PairRecord
-from rfp.data.record_pairs import PosedRecordPairs, distinct_records, evenly_spaced
+from rfp.data.record_pairs import PosedRecordPairs, evenly_spaced
 from rfp.data.sets.cameras import Camera, check_baseline, check_camera, check_image, posed_record
 from rfp.data.sets.text_files import parse_numbers, read_names, read_text
 from rfp.optional import require
@@ -77,7 +77,7 @@ class ReinforcedFeaturePointsPairs(PosedRecordPairs):
                 check_baseline(record, location, *two)
                 yield location, record
 
-        super().__init__(distinct_records(located(), folder), image_size=image_size, cache_mb=cache_mb, source=folder)
+        super().__init__(located(), image_size=image_size, cache_mb=cache_mb, source=folder)
 
     def _check(self, record: PairRecord) -> None:
         for path in (record.image1, record.image2):

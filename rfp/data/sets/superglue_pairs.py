@@ -6,7 +6,7 @@ Relied on, from the format's description in SuperGlue's README and its assets: a
 turns, and its camera with it, before anything is detected.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rfp.data.pair_records import PairRecord
-from rfp.data.record_pairs import PosedRecordPairs, distinct_records
+from rfp.data.record_pairs import PosedRecordPairs
 from rfp.data.sets.cameras import (
     check_baseline,
     check_image,
@@ -41,6 +41,15 @@ class TurnedPairRecord(PairRecord):
     turns1: int = 0
     """Quarter turns of image 1, counter-clockwise."""
     turns2: int = 0
+
+    def reversed(self) -> PairRecord:
+        """The same pair with image 2 first."""
+        return replace(super().reversed(), **{"turns1": self.turns2, "turns2": self.turns1})
+
+    def same_truth(self, other: PairRecord) -> bool:
+        """Whether both tell the same pose, and turn their images alike."""
+        alike = isinstance(other, TurnedPairRecord) and (self.turns1, self.turns2) == (other.turns1, other.turns2)
+        return alike and super().same_truth(other)
 
 
 class SuperGluePairs(PosedRecordPairs):
@@ -75,7 +84,7 @@ class SuperGluePairs(PosedRecordPairs):
         file = Path(file)
         folder = file.parent if images is None else Path(images)
         located = ((location, _record(words, location, file, folder)) for location, words in read_lines(file))
-        super().__init__(distinct_records(located, file), image_size=image_size, cache_mb=cache_mb, source=file)
+        super().__init__(located, image_size=image_size, cache_mb=cache_mb, source=file)
 
     def _item(self, record: PairRecord) -> PosedPair:
         pair = super()._item(record)

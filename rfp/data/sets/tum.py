@@ -13,12 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rfp.data.image_cache import SizedImage
+from rfp.data.images import read_image
 from rfp.data.pair_records import PairRecord
-from rfp.data.record_pairs import PosedRecordPairs, distinct_records, evenly_spaced
+from rfp.data.record_pairs import PosedRecordPairs, evenly_spaced
 from rfp.data.sets.cameras import Camera, check_image, intrinsics_problem, posed_record
-from rfp.data.sets.lenses import Lens
 from rfp.data.sets.text_files import parse_numbers, read_names
 from rfp.data.sets.trajectories import Trajectory, read_trajectory
+from rfp.data.undistortion import PinholeView, check_distortion, opencv_view, to_pinhole
 from rfp.records import InputError
 
 PUBLISHED_CAMERAS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -81,14 +83,25 @@ class TUMSequence(PosedRecordPairs):
         if stride < 1 or not frame_distances or min(frame_distances) < 1:
             raise InputError(f"expected stride and frame_distances of at least 1, got {stride} and {frame_distances}")
         intrinsics, coefficients = _camera(folder, K, distortion)
-        self.lens = Lens(coefficients)
+        check_distortion(coefficients)
         cameras = _cameras(folder, intrinsics, max_time_difference)
         fitting = _fitting_pairs(folder, cameras, frame_distances, stride, min_baseline, max_rotation_deg)
         located = ((str(folder), record) for record in evenly_spaced(fitting, max_pairs))
-        super().__init__(distinct_records(located, folder), image_size=image_size, cache_mb=cache_mb, source=folder)
+        super().__init__(located, image_size=image_size, cache_mb=cache_mb, source=folder, read=self._read)
+        self._camera = intrinsics, tuple(coefficients)
+
+    def _read(self, path: Path, image_size: int | None) -> SizedImage:
+        """The image of a pinhole camera, resized; its scales are those of the stored image, whose size it keeps."""
+        image = read_image(path)
+        height, width = image.shape[-2:]
+        resized, _ = to_pinhole(image, self._pinhole((width, height)), image_size)
+        return resized, (resized.shape[-1] / width, resized.shape[-2] / height)
 
     def _view(self, path: Path, K: Float[Tensor, "3 3"]) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 3"]]:
-        return self.lens.undistort(*super()._view(path, K))
+        return self._cache.load(path, torch.from_numpy(self._pinhole(self.stored_size(path)).K))
+
+    def _pinhole(self, size: tuple[int, int]) -> PinholeView:
+        return opencv_view(*self._camera, size)
 
 
 def _camera(
@@ -172,6 +185,11 @@ def _fitting_pairs(
                 turned += 1
             else:
                 fitting.append(record)
+    if not tried:
+        raise InputError(
+            f"{folder}: no two of its {len(cameras)} frames with poses lie {' or '.join(map(str, frame_distances))} "
+            "frames apart; give smaller frame_distances, or a longer sequence"
+        )
     if not fitting:
         raise InputError(
             f"{folder}: none of {tried} pairs of frames with poses fits: {near} moved less than {min_baseline:g} m, "

@@ -196,7 +196,7 @@ def test_no_pairs_at_all_and_a_matrix_of_another_size(tmp_path, arrays):
 def test_a_repeated_pair_counts_once(tmp_path, arrays):
     arrays["pair_infos"] = _objects([*arrays["pair_infos"], arrays["pair_infos"][0]])
     path = _write(tmp_path / "0015_0.1_0.3.npz", arrays)
-    with pytest.warns(UserWarning, match="1 pairs occur more than once"):
+    with pytest.warns(UserWarning, match="1 pair occurs more than once"):
         assert len(MegaDepthPairs(path)) == 2
 
 

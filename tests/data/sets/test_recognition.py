@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -47,7 +48,9 @@ def test_folders_and_files_are_recognised_by_what_they_hold(tmp_path, session_pa
         assert pairs.image_size == 64
         assert len(pairs) > 0
     assert type(open_set(lists, images=tmp_path / "superglue" / "images")) is SuperGluePairs
-    with pytest.raises(InputError, match="none of 0 pairs"):  # four frames are too few for the defaults
+    with pytest.raises(
+        InputError, match="no two of its 4 frames with poses lie 10 or 20"
+    ):  # four frames are too few for the defaults
         open_set(sequence)
     with pytest.raises(InputError, match="a TUMSequence finds its images itself"):
         open_set(sequence, images=tmp_path)
@@ -84,18 +87,19 @@ def test_a_list_cut_short_is_still_a_list(tmp_path):
 
 
 def test_posed_pairs_of_several_layouts_follow_each_other(tmp_path, session_pairs_folder):
+    again = shutil.copytree(session_pairs_folder, tmp_path / "again")
     file = superglue._write(tmp_path / "superglue", pairs=((0, 1), (1, 2)))
     images = tmp_path / "superglue" / "images"
     assert type(open_posed_pairs(session_pairs_folder)) is PosedPairs
-    assert len(open_posed_pairs([session_pairs_folder, session_pairs_folder])) == 10
+    assert len(open_posed_pairs([session_pairs_folder, again])) == 10
     assert type(open_posed_pairs(file, images=images)) is SuperGluePairs
-    pairs = open_posed_pairs([session_pairs_folder, file, session_pairs_folder], images=images, image_size=64)
+    pairs = open_posed_pairs([session_pairs_folder, file, again], images=images, image_size=64)
     assert len(pairs) == len(list(pairs)) == len(pairs.names) == 12
     assert [pair.name for pair in pairs] == pairs.names
     assert pairs[5].scene == pairs[-7].scene == "scene0711_00"
     assert pairs[6].scene == "scene0711_00"
     assert pairs[7].scene == "corner"
-    assert len(pairs.image_paths) == 7
+    assert len(pairs.image_paths) == 11
     assert "SuperGluePairs" in repr(pairs)
     assert max(pairs[5].image1.shape) == max(pairs[0].image1.shape) == 64
     pairs.check_images()
@@ -104,6 +108,17 @@ def test_posed_pairs_of_several_layouts_follow_each_other(tmp_path, session_pair
     assert len(pairs.without_images(pairs.parts[1].image_paths)) == 10
     with pytest.raises(InputError, match="no pair is left"):
         pairs.without_images(pairs.image_paths)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_path_that_is_given_twice_counts_once(tmp_path, session_pairs_folder, beside):
+    file = superglue._write(tmp_path, pairs=((0, 1), (1, 2)))
+    others = [file] if beside else []
+    other_way = session_pairs_folder / ".." / session_pairs_folder.name
+    paths = [session_pairs_folder, *others, other_way, *others]
+    with pytest.warns(UserWarning, match=f"{len(paths)} paths .* given, {len(paths) // 2} of them diff"):
+        pairs = open_posed_pairs(paths, images=tmp_path / "images" if beside else None)
+    assert len(pairs) == 5 + 2 * len(others)
 
 
 def test_a_broken_image_of_one_part_is_found(tmp_path, session_pairs_folder):

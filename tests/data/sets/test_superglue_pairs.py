@@ -176,7 +176,7 @@ def test_an_empty_missing_or_binary_list_names_itself(pair_list):
 def test_a_repeated_pair_counts_once_and_a_contradiction_is_refused(pair_list):
     lines = pair_list.read_text().splitlines()
     pair_list.write_text("\n".join([*lines, lines[0]]))
-    with pytest.warns(UserWarning, match="1 pairs occur more than once and count once; the first is .*line 4"):
+    with pytest.warns(UserWarning, match="1 pair occurs more than once and counts once; the first is .*line 4"):
         assert len(_open(pair_list)) == 3
     words = lines[0].split()
     words[25] = "9.5"
