@@ -2,22 +2,24 @@
 
     RFP_DATA=... python benchmarks/learning.py --screen                 # one seed, two folds of the training places
     RFP_DATA=... python benchmarks/learning.py --json docs/results/learning.json
+    RFP_DATA=... python benchmarks/learning.py --source rendered --photographs FOLDER   # training on rendered scenes
 
 Every arm starts from the same weights, sees the same pairs in the same order with the same augmentation, and takes as
 many steps: training on the pose, on right matches (an additive reward whose expectation over matches is exact), the
-paper's own policy and objective, and as a control low-level training on true correspondences of those pairs. The last
+paper's own policy and objective, both rewards together, and as a control low-level training on true correspondences of
+those pairs (exact ones where they are rendered). The last
 weights are judged, so that nothing is selected: as deployed (NMS, top-k, mutual nearest neighbours), with PoseLib and
-OpenCV's USAC, neither of which is in the loop. With ``--screen`` an arm trains on one of the training places and is
-judged on the others, which is where options may be chosen; without it, on the sets that select nothing. A run that was
-cut off goes on from its folder, and the file gets each figure as it comes.
+OpenCV's USAC, neither of which is in the loop. With ``--screen`` an arm trains on one of the training places, or on
+rendered scenes, and is judged on the places that it did not see, which is where options may be chosen; without it, on
+the sets that select nothing. A run that was cut off goes on from its folder, and the file gets each figure as it comes.
 """
 
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -27,17 +29,21 @@ from report_sets import REPORT, SETTINGS, data_root
 from torch import nn
 
 import rfp
-from rfp.data import PosedPairs
+from rfp.cli.train import rendered_pairs
+from rfp.data import PosedPairs, RenderedPairs, SceneOptions
 from rfp.policy import KeypointOptions, MatchOptions
+from rfp.robust.options import RansacOptions
 from rfp.rollout import ControlOptions, RolloutOptions
 from rfp.training import Pretrainer, PretrainingOptions, TrainerOptions
 from rfp.training.checkpoint import CHECKPOINT_NAME, write_json
-from rfp.training.pretraining_pairs import PosedViews, verified_matches
+from rfp.training.pretraining_pairs import PosedViews, RenderedViews, verified_matches
 from rfp.training.schedules import ScheduleOptions
 
 TRAIN = ("ngp_fox", "sceaux_castle")
+SELECT = ("lund_door",)
 FOLDS = {"ngp_fox": ("sceaux_castle", "lund_door"), "sceaux_castle": ("ngp_fox", "lund_door")}
 """Trained on: judged on, where options are chosen."""
+RENDERED = "rendered scenes"
 ESTIMATORS = ("poselib", "opencv")
 
 
@@ -45,12 +51,16 @@ ESTIMATORS = ("poselib", "opencv")
 class Options:
     """Options of the benchmark."""
 
-    arms: tuple[str, ...] = ("pose", "matches", "control", "paper")
+    arms: tuple[str, ...] = ("pose", "matches", "both", "control", "paper")
     """What to train, by the names of ``ARMS``."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of each arm for each."""
     screen: bool = False
     """Two folds of the training places and the first seed only; judged at the harder setting with PoseLib."""
+    source: Literal["photographs", "rendered"] = "photographs"
+    """What is trained on: the pairs of the training places, or rendered scenes."""
+    photographs: Path | None = None
+    """Folder of photographs that rendered scenes wear beside textures made by code."""
     network: str = "tiny"
     """The start: a name, run folder or weights file."""
     steps: int = 1000
@@ -96,9 +106,20 @@ def on_right_matches(seed: int, options: Options) -> TrainerOptions:
         num_keypoint_draws=2,
         num_match_draws=2,
         control=ControlOptions(values="reward"),
+        ransac=RansacOptions(num_hypotheses=16, resample_rounds=0),  # nothing depends on the estimate
     )
     arm = {"learning_rate": 1e-4, "reward": "disk", "control_coefficient": 1.0, "keypoint_weight": 0.1}
     return trainer_options(seed, options, rollout=rollout, **arm)
+
+
+def on_both(seed: int, options: Options) -> TrainerOptions:
+    """The pose error beside right matches, both with the policy of the latter."""
+    right = on_right_matches(seed, options)
+    rollout = replace(
+        right.rollout, ransac=RansacOptions(num_hypotheses=64, resample_rounds=2), common_random_numbers=True
+    )
+    rollout = replace(rollout, control=ControlOptions(values="disk"))
+    return replace(right, reward_terms=("pose_error=1", "disk=1"), control_coefficient="estimated", rollout=rollout)
 
 
 def as_in_the_paper(seed: int, options: Options) -> TrainerOptions:
@@ -109,17 +130,26 @@ def as_in_the_paper(seed: int, options: Options) -> TrainerOptions:
 REINFORCED: dict[str, Callable[[int, Options], TrainerOptions]] = {
     "pose": on_the_pose,
     "matches": on_right_matches,
+    "both": on_both,
     "paper": as_in_the_paper,
 }
 ARMS = (*REINFORCED, "control")
 
 
-def train(arm: str, seed: int, folders: Sequence[str], options: Options) -> tuple[nn.Module, dict[str, Any]]:
+def source_of(trained_on: str, options: Options) -> PosedPairs | RenderedPairs:
+    """The pairs that an arm learns from."""
+    if trained_on == RENDERED:
+        return rendered_pairs(SceneOptions.hard(), options.photographs)
+    return PosedPairs([data_root() / name for name in trained_on.split("+")], image_size=320)
+
+
+def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Module, dict[str, Any]]:
     """The network after an arm's last step, and how it went; a run that is there goes on."""
     network = rfp.load_network(options.network)
     rate = "" if options.learning_rate is None else f"-rate_{options.learning_rate:g}"
-    output = options.runs / f"{'_'.join(folders)}-{arm}-{options.steps}{rate}-seed_{seed}"
-    pairs = PosedPairs([data_root() / name for name in folders], image_size=320)
+    place = trained_on.replace("+", "_").replace(" ", "_")
+    output = options.runs / f"{place}-{arm}-{options.steps}{rate}-seed_{seed}"
+    pairs = source_of(trained_on, options)
     resume = (output / CHECKPOINT_NAME).is_file()
     started = time.perf_counter()
 
@@ -140,7 +170,11 @@ def train(arm: str, seed: int, folders: Sequence[str], options: Options) -> tupl
             checkpoint_every=25,
             seed=seed,
         )
-        views = PosedViews(pairs, verified_matches(rfp.load_network(options.network).eval(), pairs), seed=seed)
+        start = rfp.load_network(options.network).eval()
+        if isinstance(pairs, PosedPairs):
+            views = PosedViews(pairs, verified_matches(start, pairs), seed=seed)
+        else:
+            views = RenderedViews(pairs, start, seed=seed)
         summary = Pretrainer(network, control).fit(views, output=output, resume=resume, on_step=show)
         chosen: Any = control
     else:
@@ -175,7 +209,10 @@ def main(options: Options) -> None:
         raise SystemExit(f"--arms: expected some of {', '.join(ARMS)}, got {unknown[0]!r}")
     torch.set_num_threads(options.threads)
     result = _read(options)
-    folds = FOLDS if options.screen else {"+".join(TRAIN): REPORT}
+    if options.source == "rendered":
+        folds = {RENDERED: (*TRAIN, *SELECT) if options.screen else REPORT}
+    else:
+        folds = FOLDS if options.screen else {"+".join(TRAIN): REPORT}
     for trained_on, judged_on in folds.items():
         _measure(result, "start", 0, trained_on, judged_on, options)
         for seed in options.seeds[:1] if options.screen else options.seeds:
@@ -202,7 +239,7 @@ def _measure(
     if arm == "start":
         network, how = rfp.load_network(options.network).eval(), {}
     else:
-        network, how = train(arm, seed, trained_on.split("+"), options)
+        network, how = train(arm, seed, trained_on, options)
     judged = judge(network, judged_on, options)
     if arm != "start":
         del judged["pairs"]

@@ -12,7 +12,9 @@ import argparse
 import copy
 import random
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,13 +22,14 @@ import rfp
 from rfp.data.from_colmap import pairs_from_colmap
 from rfp.data.pair_selection import PairChoice
 from rfp.evaluation.reconstruction import MappingOptions
-from rfp.evaluation.reconstruction_report import evaluate_reconstruction, format_reconstructions
+from rfp.evaluation.reconstruction_report import ReconstructionReport, evaluate_reconstruction, format_reconstructions
 from rfp.evaluation.true_poses import read_true_poses
 from rfp.export.colmap_logging import quiet_colmap
 from rfp.export.detection import DetectionOptions
 from rfp.export.hloc import export_hloc
 from rfp.export.image_folder import open_image_folder
 from rfp.optional import require
+from rfp.training.checkpoint import write_json
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("images", type=Path, help="folder of photographs of one scene")
@@ -40,6 +43,7 @@ parser.add_argument("--held-out", type=float, default=0.25, help="share of the i
 parser.add_argument("--num-keypoints", type=int, default=1024)
 parser.add_argument("--num-threads", type=int, default=1, help="of pycolmap; more are slower on a busy machine")
 parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--json", type=Path, help="write the figures to this file, too")
 
 
 def sift_model(images: Path, output: Path, num_threads: int) -> Path:
@@ -63,11 +67,25 @@ def sift_model(images: Path, output: Path, num_threads: int) -> Path:
     return output / str(max(models, key=lambda number: models[number].num_reg_images()))
 
 
+def figures_of(report: ReconstructionReport) -> dict[str, Any]:
+    """What the table of reconstructions says, as numbers."""
+    assert report.poses is not None
+    return {
+        "images": report.num_images,
+        "registered": report.num_registered,
+        "points": report.num_points,
+        "mean track length": round(report.mean_track_length, 2),
+        "mean reprojection error, px": round(report.mean_reprojection_error_px, 2),
+        "AUC@5/10/20 of its pairs": report.poses.auc,
+    }
+
+
 def main(arguments: argparse.Namespace) -> None:
     output = arguments.output
     if output.exists():
         raise rfp.InputError(f"{output}: exists already; give a new folder")
     output.mkdir(parents=True)
+    started = time.perf_counter()
     model = arguments.model or sift_model(arguments.images, output / "sift", arguments.num_threads)
 
     folder = output / "pairs"
@@ -96,8 +114,10 @@ def main(arguments: argparse.Namespace) -> None:
     )
 
     networks = {"before": start, "after": network}
+    new_pairs = {}
     for name, each in networks.items():
         figures = rfp.evaluate(each, report, estimator="poselib", num_keypoints=arguments.num_keypoints)
+        new_pairs[name] = figures.auc
         auc = ", ".join(f"@{degrees} {value:.1f}" for degrees, value in figures.auc.items())
         print(f"AUC of the new pairs {name}: {auc}")
 
@@ -120,6 +140,18 @@ def main(arguments: argparse.Namespace) -> None:
         mapping = MappingOptions(detection=detection)
         reconstructions[name] = evaluate_reconstruction(each, images, workspace, truth=truth, options=mapping)
     print(format_reconstructions(reconstructions))
+    if arguments.json is not None:
+        counts = {"train": len(train), "new": len(report), "images kept from training": len(held_out)}
+        write_json(
+            arguments.json,
+            {
+                "options": {"network": arguments.network, "steps": arguments.steps, "seed": arguments.seed},
+                "pairs": counts,
+                "AUC@5/10/20 of the new pairs": new_pairs,
+                "reconstruction": {name: figures_of(report) for name, report in reconstructions.items()},
+                "minutes": round((time.perf_counter() - started) / 60, 2),
+            },
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Every example runs as a user would run it, and says something."""
 
 import importlib.util
+import json
 import os
 import re
 import runpy
@@ -72,12 +73,25 @@ def test_colmap_to_reconstruction(tmp_path):
     pytest.importorskip("pycolmap")
     images = write_pairs_folder(tmp_path / "scene", render_views(count=4, height=240, width=320)) / "images"
     sizes = ["--image-size", 320, "--train-size", 160, "--num-keypoints", 400]
-    output = run("colmap_to_reconstruction.py", images, "--output", tmp_path / "out", "--steps", 10, *sizes)
+    output = run(
+        "colmap_to_reconstruction.py",
+        images,
+        "--output",
+        tmp_path / "out",
+        "--steps",
+        10,
+        *sizes,
+        "--json",
+        tmp_path / "figures.json",
+    )
     assert re.search(r"training on 3 pairs, judged on the 3 pairs with 1 other images", output)
     assert len(rewards(output)) == 1
     assert len(re.findall(r"AUC of the new pairs (?:before|after): @5 \d+\.\d", output)) == 2
     assert len(re.findall(r"(?:before|after) +4/4 ", output)) == 2, output
     assert (tmp_path / "out" / "hloc" / "matches.h5").stat().st_size > 1000
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["pairs"] == {"train": 3, "new": 3, "images kept from training": 1}
+    assert {name: found["registered"] for name, found in figures["reconstruction"].items()} == {"before": 4, "after": 4}
 
 
 @pytest.mark.parametrize(
