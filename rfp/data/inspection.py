@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from rfp.data.camera_problems import rotation_defect
 from rfp.data.images import read_image
 from rfp.data.intrinsics import intrinsics_doubt
 from rfp.data.pair_records import (
@@ -15,7 +16,6 @@ from rfp.data.pair_records import (
     read_raw_records,
     record_location,
     record_problems,
-    rotation_defect,
 )
 from rfp.records import InputError
 
@@ -136,7 +136,7 @@ def _duplicates(records: dict[int, PairRecord], folder: Path) -> Iterator[str]:
 
 def _rounded_rotations(records: dict[int, PairRecord], folder: Path) -> Iterator[str]:
     for index, record in records.items():
-        defect = rotation_defect(record.R.tolist())
+        defect = rotation_defect(record.R.numpy())
         if defect > ROUNDED_ROTATION:
             yield f"{record_location(folder, index)}: R is off a rotation by {defect:.1g}; write more digits"
 

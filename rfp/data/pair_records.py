@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rfp.data.camera_problems import ROTATION_TOLERANCE, intrinsics_problem, rotation_problem
 from rfp.records import InputError
 
 REQUIRED_KEYS = ("image1", "image2", "K1", "K2", "R", "t")
-
-ROTATION_TOLERANCE = 1e-3
-"""Largest entry of RᵀR - I that passes: files round R to 3–9 digits, and a wrong matrix is off by far more."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +127,6 @@ def record_problems(raw: Any, folder: Path) -> Iterator[str]:
         yield from _translation_problems(raw["t"])
 
 
-def rotation_defect(R: list[list[float]]) -> float:
-    """The largest entry of RᵀR - I: 0 for a rotation or a reflection."""
-    matrix = torch.tensor(R, dtype=torch.float64)
-    return float((matrix.T @ matrix - torch.eye(3, dtype=torch.float64)).abs().max())
-
-
 def _image_problems(key: str, value: Any, folder: Path) -> Iterator[str]:
     if not isinstance(value, str) or not value:
         yield f"{key}: expected a path relative to {folder}, got {value!r:.40}"
@@ -146,11 +139,9 @@ def _intrinsics_problems(key: str, value: Any) -> Iterator[str]:
     if problem:
         yield f"{key}: {problem}"
         return
-    (fx, _, _), (below1, fy, _), (below2, below3, one) = value
-    if fx <= 0 or fy <= 0:
-        yield f"{key}: expected positive focal lengths on the diagonal, got {fx} and {fy}"
-    if (below1, below2, below3, one) != (0, 0, 0, 1):
-        yield f"{key}: expected [[fx, skew, cx], [0, fy, cy], [0, 0, 1]], got {value}; is it transposed?"
+    problem = intrinsics_problem(np.array(value, dtype=np.float64), key)
+    if problem:
+        yield problem
 
 
 def _rotation_problems(value: Any) -> Iterator[str]:
@@ -158,11 +149,9 @@ def _rotation_problems(value: Any) -> Iterator[str]:
     if problem:
         yield f"R: {problem}"
         return
-    defect = rotation_defect(value)
-    if defect > ROTATION_TOLERANCE:
-        yield f"R: not a rotation: expected RᵀR = I within {ROTATION_TOLERANCE}, it is off by {defect:.3g}; fix R"
-    elif torch.det(torch.tensor(value, dtype=torch.float64)) < 0:
-        yield "R: a reflection (determinant -1), not a rotation; flip the sign of one axis of the camera"
+    problem = rotation_problem(np.array(value, dtype=np.float64))
+    if problem:
+        yield problem
 
 
 def _translation_problems(value: Any) -> Iterator[str]:

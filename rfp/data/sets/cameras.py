@@ -5,13 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
-from rfp.data.pair_records import ROTATION_TOLERANCE, PairRecord
+from rfp.data.camera_problems import Matrix, Vector, finite_problem, intrinsics_problem, rotation_problem
+from rfp.data.pair_records import PairRecord
 from rfp.records import InputError
-
-Matrix = Float[np.ndarray, "3 3"]
-Vector = Float[np.ndarray, "3"]
 
 
 @dataclass(frozen=True)
@@ -54,36 +51,6 @@ def check_baseline(record: PairRecord, location: str, *cameras: Camera) -> None:
     """
     if not float(record.t.norm()) > 1e-12 * sum(float(np.linalg.norm(camera.t)) for camera in cameras):
         raise InputError(f"{location}: t is zero, so the pair has no direction of translation; remove the pair")
-
-
-def intrinsics_problem(K: Matrix, key: str = "K") -> str | None:
-    """What keeps K from being ``[[fx, skew, cx], [0, fy, cy], [0, 0, 1]]`` with positive focal lengths."""
-    if not np.isfinite(K).all():
-        return finite_problem(key, K)
-    if K[0, 0] <= 0 or K[1, 1] <= 0:
-        return f"{key}: expected positive focal lengths on the diagonal, got {K[0, 0]:g} and {K[1, 1]:g}; correct it"
-    if (K[1, 0], K[2, 0], K[2, 1], K[2, 2]) != (0, 0, 0, 1):
-        return f"{key}: expected [[fx, skew, cx], [0, fy, cy], [0, 0, 1]], got {K.tolist()}; is it transposed?"
-    return None
-
-
-def rotation_problem(R: Matrix, key: str = "R") -> str | None:
-    """What keeps R from being a rotation."""
-    if not np.isfinite(R).all():
-        return finite_problem(key, R)
-    defect = float(np.abs(R.T @ R - np.eye(3)).max())
-    if defect > ROTATION_TOLERANCE:
-        return f"{key}: not a rotation: expected RᵀR = I within {ROTATION_TOLERANCE}, it is off by {defect:.3g}; fix it"
-    if np.linalg.det(R) < 0:
-        return f"{key}: a reflection (determinant -1), not a rotation; flip the sign of one axis of the camera"
-    return None
-
-
-def finite_problem(key: str, values: np.ndarray) -> str | None:
-    """A message where values hold NaN or infinity."""
-    if np.isfinite(values).all():
-        return None
-    return f"{key}: expected finite numbers, got NaN or infinity among {values.ravel().tolist()}; compute it again"
 
 
 def check_image(path: Path, location: str, folder: Path) -> None:

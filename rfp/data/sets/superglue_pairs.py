@@ -14,16 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rfp.data.camera_problems import finite_problem, intrinsics_problem, rotation_problem
 from rfp.data.pair_records import PairRecord
 from rfp.data.record_pairs import PosedRecordPairs
-from rfp.data.sets.cameras import (
-    check_baseline,
-    check_image,
-    finite_problem,
-    intrinsics_problem,
-    pair_record,
-    rotation_problem,
-)
+from rfp.data.sets.cameras import check_baseline, check_image, pair_record
 from rfp.data.sets.text_files import parse_numbers, read_lines
 from rfp.records import InputError, PosedPair
 

@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rfp.data.camera_problems import intrinsics_problem
 from rfp.data.image_cache import SizedImage
 from rfp.data.images import read_image
 from rfp.data.pair_records import PairRecord
 from rfp.data.record_pairs import PosedRecordPairs, evenly_spaced
-from rfp.data.sets.cameras import Camera, check_image, intrinsics_problem, posed_record
+from rfp.data.sets.cameras import Camera, check_image, posed_record
 from rfp.data.sets.text_files import parse_numbers, read_names
 from rfp.data.sets.trajectories import Trajectory, read_trajectory
 from rfp.data.undistortion import PinholeView, check_distortion, opencv_view, to_pinhole
