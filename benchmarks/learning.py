@@ -2,16 +2,16 @@
 
     RFP_DATA=... python benchmarks/learning.py --screen                 # one seed, two folds of the training places
     RFP_DATA=... python benchmarks/learning.py --json docs/results/learning.json
-    RFP_DATA=... python benchmarks/learning.py --source rendered --photographs FOLDER   # training on rendered scenes
+    RFP_DATA=... python benchmarks/learning.py --source relief --photographs FOLDER   # trained on single photographs
 
 Every arm starts from the same weights, sees the same pairs in the same order with the same augmentation, and takes as
 many steps: training on the pose, on right matches (an additive reward whose expectation over matches is exact), the
 paper's own policy and objective, both rewards together, and as a control low-level training on true correspondences of
-those pairs (exact ones where they are rendered). The last
-weights are judged, so that nothing is selected: as deployed (NMS, top-k, mutual nearest neighbours), with PoseLib and
-OpenCV's USAC, neither of which is in the loop. With ``--screen`` an arm trains on one of the training places, or on
-rendered scenes, and is judged on the places that it did not see, which is where options may be chosen; without it, on
-the sets that select nothing. A run that was cut off goes on from its folder, and the file gets each figure as it comes.
+those pairs (exact ones where they are rendered). The last weights are judged, so that nothing is selected: as deployed
+(NMS, top-k, mutual nearest neighbours), with PoseLib and OpenCV's USAC, neither of which is in the loop. With
+``--screen`` an arm trains on one of the training places, on rendered scenes or on single photographs, and is judged on
+places that it did not see, which is where options may be chosen; without it, on the sets that select nothing. A run
+that was cut off goes on from its folder, and the file gets each figure as it comes.
 """
 
 import json
@@ -30,7 +30,8 @@ from torch import nn
 
 import rfp
 from rfp.cli.train import rendered_pairs
-from rfp.data import PosedPairs, RenderedPairs, SceneOptions
+from rfp.data import PosedPairs, RenderedPairs, SceneOptions, load_photographs
+from rfp.data.synthetic.relief import ReliefPairs
 from rfp.policy import KeypointOptions, MatchOptions
 from rfp.robust.options import RansacOptions
 from rfp.rollout import ControlOptions, RolloutOptions
@@ -43,7 +44,7 @@ TRAIN = ("ngp_fox", "sceaux_castle")
 SELECT = ("lund_door",)
 FOLDS = {"ngp_fox": ("sceaux_castle", "lund_door"), "sceaux_castle": ("ngp_fox", "lund_door")}
 """Trained on: judged on, where options are chosen."""
-RENDERED = "rendered scenes"
+RENDERED, RELIEF = "rendered scenes", "photographs in relief"
 ESTIMATORS = ("poselib", "opencv")
 
 
@@ -57,10 +58,12 @@ class Options:
     """One run of each arm for each."""
     screen: bool = False
     """Two folds of the training places and the first seed only; judged at the harder setting with PoseLib."""
-    source: Literal["photographs", "rendered"] = "photographs"
-    """What is trained on: the pairs of the training places, or rendered scenes."""
+    source: Literal["places", "rendered", "relief"] = "places"
+    """What is trained on: the pairs of the training places, rendered scenes, or photographs in relief."""
+    difficulty: Literal["easy", "medium", "hard"] = "medium"
+    """Range of the rendered viewpoints."""
     photographs: Path | None = None
-    """Folder of photographs that rendered scenes wear beside textures made by code."""
+    """Folder of photographs that rendered scenes wear beside textures made by code, or that stand out in relief."""
     network: str = "tiny"
     """The start: a name, run folder or weights file."""
     steps: int = 1000
@@ -136,10 +139,18 @@ REINFORCED: dict[str, Callable[[int, Options], TrainerOptions]] = {
 ARMS = (*REINFORCED, "control")
 
 
-def source_of(trained_on: str, options: Options) -> PosedPairs | RenderedPairs:
+def source_of(trained_on: str, options: Options) -> PosedPairs | RenderedPairs | ReliefPairs:
     """The pairs that an arm learns from."""
+    if trained_on == RELIEF:
+        if options.photographs is None:
+            raise SystemExit("--source relief: expected --photographs FOLDER, got none")
+        draw = torch.Generator().manual_seed(0)
+        crops = load_photographs(
+            options.photographs, size=480, crops=3, largest_scale=2.0, dtype=torch.uint8, generator=draw
+        )
+        return ReliefPairs(crops)
     if trained_on == RENDERED:
-        return rendered_pairs(SceneOptions.hard(), options.photographs)
+        return rendered_pairs(getattr(SceneOptions, options.difficulty)(), options.photographs)
     return PosedPairs([data_root() / name for name in trained_on.split("+")], image_size=320)
 
 
@@ -209,8 +220,9 @@ def main(options: Options) -> None:
         raise SystemExit(f"--arms: expected some of {', '.join(ARMS)}, got {unknown[0]!r}")
     torch.set_num_threads(options.threads)
     result = _read(options)
-    if options.source == "rendered":
-        folds = {RENDERED: (*TRAIN, *SELECT) if options.screen else REPORT}
+    if options.source != "places":
+        name = RENDERED if options.source == "rendered" else RELIEF
+        folds = {name: (*TRAIN, *SELECT) if options.screen else REPORT}
     else:
         folds = FOLDS if options.screen else {"+".join(TRAIN): REPORT}
     for trained_on, judged_on in folds.items():

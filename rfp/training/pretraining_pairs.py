@@ -7,6 +7,7 @@ exactly where they are rendered; of real pairs only the epipolar geometry is, an
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 
 from rfp.data.loading import batch_indices
 from rfp.data.pairs import PairSequence
-from rfp.data.synthetic import RenderedBatch, RenderedPairs
 from rfp.evaluation.deployed import deployed
 from rfp.evaluation.feature_memory import FeatureMemory
 from rfp.evaluation.matching import epipolar_error_px
@@ -35,6 +35,31 @@ SAME_SURFACE = 0.01
 """Largest relative difference between the inverse depth of a point and of what the other camera sees there."""
 
 
+@runtime_checkable
+class PairsWithDepth(Protocol):
+    """What counterparts are computed from; the second dimension is the camera."""
+
+    @property
+    def images(self) -> Float[Tensor, "B 2 3 h w"]: ...
+    @property
+    def depth(self) -> Float[Tensor, "B 2 h w"]: ...
+    @property
+    def K(self) -> Float[Tensor, "B 2 3 3"]: ...
+    @property
+    def R(self) -> Float[Tensor, "B 3 3"]: ...
+    @property
+    def t(self) -> Float[Tensor, "B 3"]: ...
+
+
+@runtime_checkable
+class StreamWithDepth(Protocol):
+    """A stream whose pairs come with depth: ``RenderedPairs`` and ``ReliefPairs``."""
+
+    def render(self, count: int, *, generator: torch.Generator) -> PairsWithDepth:
+        """The next pairs, those that ``draw`` would give."""
+        ...
+
+
 class RenderedViews:
     """Rendered pairs with the exact counterparts of a teacher's key points, through the depth of either view.
 
@@ -50,7 +75,7 @@ class RenderedViews:
 
     def __init__(
         self,
-        stream: RenderedPairs,
+        stream: StreamWithDepth,
         teacher: nn.Module | None,
         *,
         count: int = 512,
@@ -87,7 +112,7 @@ def find_key_points(
 
 @torch.no_grad()
 def exact_labels(
-    batch: RenderedBatch, xy_px: Float[Tensor, "B 2 N 2"], valid: Bool[Tensor, "B 2 N"], max_error_px: float
+    batch: PairsWithDepth, xy_px: Float[Tensor, "B 2 N 2"], valid: Bool[Tensor, "B 2 N"], max_error_px: float
 ) -> LabelledPairs:
     """The key points of either view with their exact counterparts in the other: 2 N points of each pair."""
     there, R = batch.R, batch.R.mT

@@ -1,0 +1,303 @@
+"""Posed pairs of photographs that stand out in relief: the statistics of real images, and an exact pose and depth.
+
+A photograph is the view of a camera at the origin, and each of its rays is given a depth: a smooth landscape of waves.
+Two other cameras look at this surface. Unlike a flat photograph it leaves one pose only to choose from, and unlike a
+rendered scene it shows the photograph once, sharp, and not tiled.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, grid_sample, interpolate
+
+from rfp.records import InputError, PosedPair
+
+LANDSCAPE = 128
+"""Samples of the inverse depth along each side of a photograph; bilinear between them, for both cameras alike."""
+SLOPE = 0.5
+"""Largest product of the slope of the inverse depth and the cameras' offset: below 1 no part of the surface hides
+another, and each step towards the point that a pixel sees leaves this share of the error."""
+STEPS = 16
+
+
+@dataclass(frozen=True)
+class ReliefOptions:
+    """The landscape, and how two cameras look at it."""
+
+    image_size: tuple[int, int] = (240, 320)
+    """Height and width of the images in pixels."""
+    waves: int = 6
+    """Waves of the landscape."""
+    cycles: float = 2.5
+    """Of the shortest wave, over the photograph."""
+    slant: float = 0.6
+    """Largest change of the inverse depth over the photograph by its mean slope, as a share of it in the middle."""
+    tilt_deg: float = 20.0
+    """Largest angle between the first camera's axis and the photograph's."""
+    angle_deg: tuple[float, float] = (6.0, 30.0)
+    """Between the directions from which the two cameras see the point that they look at."""
+    roll_deg: float = 15.0
+    """Largest rotation of either camera about its axis."""
+    scale: float = 1.4
+    """Largest factor by which a pixel shows more or less than a pixel of the photograph."""
+    shift: float = 0.15
+    """Largest distance of what a camera looks at from the middle, as a share of the view."""
+    focal: tuple[float, float] = (0.8, 1.6)
+    """Focal length of a pair's cameras as a multiple of the longer side."""
+    supersampling: int = 2
+    """Samples along each side of a pixel, averaged."""
+
+    def __post_init__(self):
+        if min(self.image_size) < 8 or self.waves < 1 or self.supersampling < 1:
+            raise InputError(
+                "expected an image_size of at least 8×8 pixels, waves and supersampling of at least 1, got "
+                f"{self.image_size}, {self.waves} and {self.supersampling}"
+            )
+        low, high = self.angle_deg
+        if not (0 < low <= high and self.tilt_deg >= 0 and self.tilt_deg + high <= 60):
+            raise InputError(
+                "expected angle_deg from above 0, and tilt_deg with the largest angle at most 60 degrees, got "
+                f"{self.angle_deg} and {self.tilt_deg}"
+            )
+        if not (0 < self.focal[0] <= self.focal[1] and self.scale >= 1 and self.shift >= 0):
+            raise InputError(
+                f"expected focal above 0, scale of at least 1 and shift of at least 0, got {self.focal}, "
+                f"{self.scale} and {self.shift}"
+            )
+        if not (0 <= self.slant < 1 and self.cycles > 0 and 0 <= self.roll_deg <= 180):
+            raise InputError(
+                "expected slant from 0 to below 1, cycles above 0 and roll_deg from 0 to 180, got "
+                f"{self.slant}, {self.cycles} and {self.roll_deg}"
+            )
+
+
+@dataclass(frozen=True)
+class ReliefBatch:
+    """B pairs of images and what is true of them; the second dimension is the camera."""
+
+    images: Float[Tensor, "B 2 3 h w"]
+    """RGB in [0, 1]."""
+    depth: Float[Tensor, "B 2 h w"]
+    """Along the optical axis, at pixel centres; the middle of the photograph is about 1 away from its own camera."""
+    K: Float[Tensor, "B 2 3 3"]
+    R: Float[Tensor, "B 3 3"]
+    """``X2 = R X1 + t``."""
+    t: Float[Tensor, "B 3"]
+
+
+class ReliefPairs:
+    """A stream of posed pairs, each of a photograph in a relief that is drawn anew.
+
+    Args:
+        photographs: (n, 3, s, s) RGB in [0, 1] of float32, or uint8.
+
+    Raises:
+        InputError: what is given as photographs is none.
+
+    Example:
+        >>> stream = ReliefPairs(torch.rand(2, 3, 96, 96), ReliefOptions(image_size=(48, 64)))
+        >>> pairs = stream.draw(2, generator=torch.Generator().manual_seed(0))
+        >>> len(pairs), pairs[0].image1.shape
+        (2, torch.Size([3, 48, 64]))
+    """
+
+    def __init__(self, photographs: Tensor, options: ReliefOptions | None = None) -> None:
+        shape = tuple(photographs.shape)
+        if photographs.ndim != 4 or shape[0] < 1 or shape[1] != 3 or shape[2] != shape[3]:
+            raise InputError(
+                f"expected photographs of shape (n, 3, s, s), got {shape}; crop them to squares of one size"
+            )
+        if photographs.dtype not in (torch.float32, torch.uint8):
+            raise InputError(f"expected photographs of float32 or uint8, got {photographs.dtype}; convert them")
+        self.options = ReliefOptions() if options is None else options
+        self._photographs = photographs.cpu()
+
+    def __repr__(self) -> str:
+        height, width = self.options.image_size
+        return f"ReliefPairs({width}x{height} px, {self.ingredients})"
+
+    @cached_property
+    def ingredients(self) -> str:
+        """The options and photographs in a few words that tell them from any others."""
+        digest = hashlib.sha256(self._photographs.numpy().tobytes()).hexdigest()[:8]
+        options = hashlib.sha256(repr(self.options).encode()).hexdigest()[:8]
+        return f"options {options}, {len(self._photographs)} photographs {digest}"
+
+    def draw(self, count: int, *, generator: torch.Generator) -> list[PosedPair]:
+        """The next ``count`` pairs, on the generator's device."""
+        batch = self.render(count, generator=generator)
+        return [
+            PosedPair(
+                image1=batch.images[b, 0],
+                image2=batch.images[b, 1],
+                K1=batch.K[b, 0],
+                K2=batch.K[b, 1],
+                R=batch.R[b],
+                t=batch.t[b],
+                scene="relief",
+                name="photograph in relief",
+            )
+            for b in range(count)
+        ]
+
+    def render(self, count: int, *, generator: torch.Generator) -> ReliefBatch:
+        """The next ``count`` pairs with their depth.
+
+        Raises:
+            InputError: no pairs asked for.
+        """
+        if count < 1:
+            raise InputError(f"expected at least 1 pair, got {count}")
+        chosen = torch.randint(len(self._photographs), (count,), generator=generator, device=generator.device)
+        uniforms = torch.rand(count, 20 + 4 * self.options.waves, generator=generator, device=generator.device)
+        photographs = self._photographs.to(generator.device)[chosen]
+        if not photographs.is_floating_point():
+            photographs = photographs.float() / 255
+        return relief_on_noise(photographs, uniforms, self.options)
+
+
+@torch.no_grad()
+def relief_on_noise(
+    photographs: Float[Tensor, "B 3 s s"], uniforms: Float[Tensor, "B U"], options: ReliefOptions
+) -> ReliefBatch:
+    """The pairs of given noise: a pure function without visits to the host."""
+    height, width = options.image_size
+    longer, side = max(height, width), photographs.shape[-1]
+    of_cameras, of_waves = uniforms[:, :20], uniforms[:, 20:].unflatten(1, (options.waves, 4))
+    low, high = options.focal
+    focal = (low * (high / low) ** of_cameras[:, 0]) * longer
+    # Half the photograph's side as its camera sees it: as many pixels of the view as the photograph has, at scale 1.
+    extent = side / 2 / focal
+    R, centre = _cameras(of_cameras, options.shift * longer / focal, options)
+    landscape = _landscape(of_cameras, of_waves, extent, centre, options)
+    x = torch.arange(width, device=uniforms.device) - (width - 1) / 2
+    y = torch.arange(height, device=uniforms.device) - (height - 1) / 2
+    pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    images, depths = [], []
+    for camera in (0, 1):
+        seen, depth = _seen(pixels, focal, R[:, camera], centre[:, camera], landscape, extent)
+        images.append(_sampled(photographs, seen, options.supersampling))
+        depths.append(depth)
+    K = uniforms.new_zeros(len(uniforms), 3, 3)
+    K[:, 0, 0] = K[:, 1, 1] = focal
+    K[:, 0, 2], K[:, 1, 2], K[:, 2, 2] = (width - 1) / 2, (height - 1) / 2, 1.0
+    between = R[:, 1] @ R[:, 0].mT
+    t = (R[:, 1] @ (centre[:, 0] - centre[:, 1])[..., None])[..., 0]
+    return ReliefBatch(torch.stack(images, dim=1), torch.stack(depths, dim=1), torch.stack([K, K], dim=1), between, t)
+
+
+def _cameras(
+    u: Float[Tensor, "B 20"], shift: Float[Tensor, "B"], options: ReliefOptions
+) -> tuple[Float[Tensor, "B 2 3 3"], Float[Tensor, "B 2 3"]]:
+    """World to camera and the centres, in the frame of the photograph's camera; both look at points near (0, 0, 1)."""
+    signed = 2 * u - 1
+    tilt = math.radians(options.tilt_deg) * u[:, 1].sqrt()  # equal areas of the disc of tilts
+    first = _towards(tilt, 2 * math.pi * u[:, 2])
+    least, most = (math.radians(angle) for angle in options.angle_deg)
+    turned = _towards(least + (most - least) * u[:, 3], 2 * math.pi * u[:, 4])
+    # The second direction lies at that angle from the first: turned about the axis of the photograph, then tilted.
+    second = (_frame(-first) @ (turned * turned.new_tensor([1, 1, -1]))[..., None])[..., 0] * -1
+    rotations, centres = [], []
+    for camera, direction in enumerate((first, second)):
+        columns = slice(5 + 6 * camera, 11 + 6 * camera)
+        own, own_signed = u[:, columns], signed[:, columns]
+        target = torch.cat([own_signed[:, :2] * shift[:, None], torch.ones_like(own[:, :1])], dim=1)
+        distance = torch.exp(math.log(options.scale) * own_signed[:, 2])
+        centres.append(target + distance[:, None] * direction)
+        roll = math.radians(options.roll_deg) * own_signed[:, 3]
+        cosine, sine, zero = roll.cos(), roll.sin(), torch.zeros_like(roll)
+        about_axis = torch.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, zero + 1], dim=-1)
+        rotations.append(about_axis.unflatten(-1, (3, 3)) @ _frame(-direction).mT)
+    return torch.stack(rotations, dim=1), torch.stack(centres, dim=1)
+
+
+def _towards(angle: Float[Tensor, "B"], azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B 3"]:
+    """Unit vectors at an angle from -z: from the surface to a camera in front of it."""
+    across = angle.sin()
+    return torch.stack([across * azimuth.cos(), across * azimuth.sin(), -angle.cos()], dim=-1)
+
+
+def _frame(axis: Float[Tensor, "B 3"]) -> Float[Tensor, "B 3 3"]:
+    """Columns x, y, z of a camera that looks along ``axis``, never far from (0, 0, 1), its x level."""
+    down = axis.new_tensor([0.0, 1.0, 0.0]).expand_as(axis)
+    x = torch.nn.functional.normalize(torch.linalg.cross(down, axis), dim=-1)
+    return torch.stack([x, torch.linalg.cross(axis, x), axis], dim=-1)
+
+
+def _landscape(
+    u: Float[Tensor, "B 20"],
+    waves: Float[Tensor, "B waves 4"],
+    extent: Float[Tensor, "B"],
+    centre: Float[Tensor, "B 2 3"],
+    options: ReliefOptions,
+) -> Float[Tensor, "B n n"]:
+    """Inverse depth over the photograph: 1 + a slope + waves, none of it so steep that a part would hide another.
+
+    What a camera at C sees at p = (x, y) / z comes from u with ``p (1 - w C_z) = u - w C_xy``, whose derivative keeps
+    its sign while ``|∇w| |C_xy - p C_z| < 1``.
+    """
+    offset = (centre[..., :2].norm(dim=-1) + centre[..., 2].abs() * extent[:, None]).amax(dim=1)
+    steepest = SLOPE / offset.clamp_min(SLOPE)
+    slope = torch.minimum(options.slant * u[:, 17] / extent, steepest * u[:, 17])
+    azimuth = 2 * math.pi * u[:, 18]
+    cycles = 0.5 + (options.cycles - 0.5) * waves[..., 0]
+    number = math.pi * cycles / extent[:, None]  # of radians for a unit of u
+    share = waves[..., 1] / waves[..., 1].sum(dim=1, keepdim=True).clamp_min(1e-6)
+    height = ((steepest - slope) * (0.3 + 0.7 * u[:, 19]))[:, None] * share / number
+    direction, phase = 2 * math.pi * waves[..., 2], 2 * math.pi * waves[..., 3]
+    along = torch.linspace(-1, 1, LANDSCAPE, device=u.device)
+    y, x = (axis[None] * extent[:, None, None] for axis in torch.meshgrid(along, along, indexing="ij"))
+    w = 1 + slope[:, None, None] * (x * azimuth.cos()[:, None, None] + y * azimuth.sin()[:, None, None])
+    for k in range(options.waves):
+        kx, ky, ph, up = (
+            value[:, k, None, None] for value in (number * direction.cos(), number * direction.sin(), phase, height)
+        )
+        w = w + up * torch.sin(kx * x + ky * y + ph)
+    return w.clamp_min(0.2)
+
+
+def _seen(
+    pixels: Float[Tensor, "h w 2"],
+    focal: Float[Tensor, "B"],
+    R: Float[Tensor, "B 3 3"],
+    centre: Float[Tensor, "B 3"],
+    landscape: Float[Tensor, "B n n"],
+    extent: Float[Tensor, "B"],
+) -> tuple[Float[Tensor, "B h w 2"], Float[Tensor, "B h w"]]:
+    """Which place of the photograph, -1 to 1 along its sides, each pixel of a camera sees, and at which depth.
+
+    Beyond its edges the photograph and its landscape go on mirrored.
+    """
+    rays = torch.cat(
+        [
+            pixels[None] / focal[:, None, None, None],
+            torch.ones_like(pixels[None, ..., :1]).expand(len(focal), -1, -1, -1),
+        ],
+        -1,
+    )
+    rays = rays @ R[:, None]  # the transpose of R from the left: camera to world
+    forward = rays[..., 2].clamp_min(0.05)
+    C = centre[:, None, None]
+    w = torch.ones_like(forward)
+    place, depth = rays[..., :2], forward
+    for _ in range(STEPS):
+        depth = (1 / w - C[..., 2]) / forward
+        place = (C[..., :2] + depth[..., None] * rays[..., :2]) * w[..., None] / extent[:, None, None, None]
+        w = grid_sample(landscape[:, None], place, padding_mode="reflection", align_corners=True)[:, 0]
+    return place, depth
+
+
+def _sampled(
+    photographs: Float[Tensor, "B 3 s s"], place: Float[Tensor, "B h w 2"], supersampling: int
+) -> Float[Tensor, "B 3 h w"]:
+    """The photograph at these places, averaged over the samples of each pixel."""
+    height, width = place.shape[1:3]
+    size = (height * supersampling, width * supersampling)
+    finer = interpolate(place.permute(0, 3, 1, 2), size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+    colours = grid_sample(photographs, finer, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return avg_pool2d(colours, supersampling).clamp(0, 1)
