@@ -26,6 +26,7 @@ from rfp.evaluation.homography import (
 from rfp.evaluation.homography_estimators import find_homography
 from rfp.evaluation.tables import align
 from rfp.matching.match import MatchingFunction, load_matcher
+from rfp.models.pretrained import network_name
 from rfp.models.state import device_of
 from rfp.records import InputError
 
@@ -128,7 +129,7 @@ def evaluate_homographies(
     check_settings(num_keypoints, nms_radius, max_error_px, seed)
     if not 0 < correct_px < math.inf:
         raise InputError(f"expected a distance of correct points above 0 pixels, got {correct_px}; 3 is usual")
-    matcher = load_matcher(matcher) if isinstance(matcher, str) else matcher
+    matcher = load_matcher(matcher, network=network_name(network)) if isinstance(matcher, str) else matcher
     figures, longer_sides = [], set()
     home = device_of(network) if device is None else torch.device(device)
     with deployed(network, home, num_keypoints=num_keypoints, nms_radius=nms_radius) as detector:

@@ -25,6 +25,7 @@ from rfp.export.detection import DetectedFeatures, DetectionOptions, FoundMatche
 from rfp.export.image_folder import ImageFolder
 from rfp.geometry.pose import relative_pose_error
 from rfp.matching.match import MatchingFunction, load_matcher
+from rfp.models.pretrained import network_name
 from rfp.models.state import device_of
 from rfp.records import AbsolutePose, InputError
 
@@ -111,6 +112,9 @@ def evaluate_localization(
     options = LocalizationOptions() if options is None else options
     names = posed_names(images, truth, options.folds)
     device = device_of(network) if device is None else torch.device(device)
+    matcher = options.matcher
+    if isinstance(matcher, str):
+        matcher = load_matcher(matcher, network=network_name(network))
     with in_deployment(network, device):
         detected = {
             name: detect_file(network, images.path(name), options.detection, device=device)  # type: ignore[arg-type]
@@ -119,7 +123,6 @@ def evaluate_localization(
     posed = {name: _posed(name, found, truth) for name, found in detected.items()}
     pairs = [(one, two) for number, one in enumerate(names) for two in names[number + 1 :]]
     progressing = tqdm(pairs, "matches", disable=None if progress else True, leave=False)
-    matcher = load_matcher(options.matcher) if isinstance(options.matcher, str) else options.matcher
     found = match_pairs(progressing, detected.__getitem__, device=device, matcher=matcher)
     matches = list(found)
     queries = []

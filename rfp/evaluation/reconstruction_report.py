@@ -22,6 +22,7 @@ from rfp.evaluation.true_poses import TruePose, TruePoses, relative_pose
 from rfp.export.image_folder import ImageFolder
 from rfp.geometry.pose import relative_pose_error
 from rfp.matching.match import load_matcher
+from rfp.models.pretrained import network_name
 from rfp.models.state import device_of
 from rfp.optional import require
 from rfp.records import InputError
@@ -89,6 +90,8 @@ def evaluate_reconstruction(
         >>> report = evaluate_reconstruction(network, images, "out", truth=truth)  # doctest: +SKIP
     """
     options = MappingOptions() if options is None else options
+    if isinstance(options.matcher, str):
+        options = replace(options, matcher=load_matcher(options.matcher, network=network_name(network)))
     truth = None if truth is None else truth_of(images, truth)
     seconds: dict[str, float] = {}
     models, counts = reconstruct(
@@ -108,7 +111,7 @@ def evaluate_reconstruction(
         database=asdict(counts),
         settings={
             **asdict(options.detection),
-            "matching": str(load_matcher(options.matcher) if isinstance(options.matcher, str) else options.matcher),
+            "matching": str(options.matcher),
             **{name: getattr(options, name) for name in ("max_gap", "max_error_px", "min_inliers", "seed")},
             "intrinsics": "known" if set(images.names) <= set(images.K) else "estimated",
             "device": str(device_of(network) if device is None else device),
