@@ -239,7 +239,7 @@ def _matches(command: Match, xy1_px: Tensor, xy2_px: Tensor, views: list[_View],
         xy2_px,
         error_px=None if geometry.F is None else _errors_px(xy1_px, xy2_px, geometry.F),
         inliers=geometry.inliers,
-        geometry="true" if command.truth else "estimated",
+        geometry=f"{'true' if command.truth else 'estimated'} epipolar geometry",
     )
     return draw_matches(views[0].image, views[1].image, drawn, max_error_px=command.max_error_px, title=command.network)
 
