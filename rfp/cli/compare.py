@@ -7,10 +7,9 @@ from typing import Annotated
 import tyro
 
 from rfp.cli.evaluation_pictures import check_picture_folder, draw_curves
-from rfp.cli.output import check_can_write, write_figures
+from rfp.cli.output import check_can_write, write_figures, write_table
 from rfp.evaluation import compare, format_comparison, read_pair_errors
 from rfp.evaluation.report import describe_settings
-from rfp.export.complete_files import complete_files
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,8 @@ def run(command: Compare) -> None:
     comparison = compare(*runs)
     settings = describe_settings(runs[0].settings)
     print(f"{format_comparison(comparison, num_changes=command.changes)}\n\n{settings}")
-    if command.markdown is not None:
-        text = format_comparison(comparison, markdown=True, num_changes=command.changes)
-        with complete_files([command.markdown]) as (path,):
-            path.write_text(f"{text}\n\n{settings}.\n", encoding="utf-8")
+    table = format_comparison(comparison, markdown=True, num_changes=command.changes)
+    write_table(command.markdown, f"{table}\n\n{settings}.")
     write_figures(command.json, asdict(comparison))
     if command.pictures is not None:
         draw_curves(runs, command.pictures)

@@ -7,14 +7,17 @@ from pathlib import Path
 import torch
 
 from rfp.cli.device import choose_device
+from rfp.cli.evaluation_pictures import Deployment, check_picture_folder
+from rfp.cli.homography_pictures import draw_homography_curves, draw_worst_planes
 from rfp.cli.networks import load_networks
-from rfp.cli.output import check_can_write, write_figures
+from rfp.cli.output import check_can_write, write_figures, write_table
 from rfp.data.homographies import HomographyOptions, draw_homography_pairs
 from rfp.data.photographs import load_photographs
 from rfp.data.sets import HomographyFolder, HomographyPair, HPatches
 from rfp.data.synthetic.textures import HELD_OUT_FAMILIES, draw_textures
 from rfp.evaluation.homography_estimators import HomographyEstimatorName
-from rfp.evaluation.homography_evaluation import PlanarPair, evaluate_homographies, format_homographies
+from rfp.evaluation.homography_evaluation import PlanarPair, evaluate_homographies
+from rfp.evaluation.homography_report import format_homographies
 from rfp.matching.match import MatcherName
 from rfp.records import InputError
 
@@ -67,11 +70,17 @@ class EvaluateHomographies:
     """Where the network runs: auto, cpu, cuda, cuda:0 or mps."""
     json: Path | None = None
     """Write the figures, pair by pair, to this file."""
+    markdown: Path | None = None
+    """Write the table as Markdown to this file."""
+    pictures: Path | None = None
+    """Draw curves of matching accuracy and of the corner error, and the worst pairs of --network, into this folder."""
 
 
 def run(command: EvaluateHomographies) -> None:
     """Evaluate one or two networks, print the table, write the figures."""
     check_can_write(command.json)
+    check_can_write(command.markdown)
+    check_picture_folder(command.pictures)
     loaded = load_networks(command.network, command.compare, command.matcher)
     pairs = _stored_pairs(command) if command.data else _drawn_pairs(command)
     device = choose_device(command.device)
@@ -92,8 +101,17 @@ def run(command: EvaluateHomographies) -> None:
         for name, (network, matcher) in loaded.items()
     }
     print(format_homographies(reports))
+    write_table(command.markdown, format_homographies(reports, markdown=True))
     figures = {"data": [str(folder) for folder in command.data] or "drawn"}
     write_figures(command.json, {**figures, "networks": {name: asdict(report) for name, report in reports.items()}})
+    if command.pictures is not None:
+        networks = {name: network for name, (network, _) in loaded.items()}
+        deployment = Deployment(
+            networks, command.matcher, command.num_keypoints, command.nms_radius, command.correct_px, device
+        )
+        draw_homography_curves(reports, command.pictures)
+        draw_worst_planes(reports, pairs, deployment, command.pictures)
+        print(f"pictures: {command.pictures}")
 
 
 def _stored_pairs(command: EvaluateHomographies) -> Sequence[PlanarPair]:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from rfp.evaluation import Comparison, PairErrors, describe_settings, epipolar_error_px, match_features, pose_auc
 from rfp.evaluation.bootstrap import RESAMPLES, enough_images, image_counts, recall_band
 from rfp.evaluation.deployed import deployed
+from rfp.evaluation.homography_evaluation import PlanarPair
 from rfp.matching import load_matcher
 from rfp.models.pretrained import network_name
 from rfp.plotting import (
@@ -37,6 +39,7 @@ class Deployment:
     num_keypoints: int
     nms_radius: int
     max_error_px: float
+    """A match is drawn as right below it."""
     device: torch.device
 
 
@@ -59,9 +62,9 @@ def draw_curves(runs: Sequence[PairErrors], folder: Path) -> None:
     note = describe_settings(runs[0].settings)
     curves = {run.label: _curve(run) for run in runs}
     if any(curve.band is not None for curve in curves.values()):
-        figure = draw_error_curves(curves, largest_deg=LARGEST_DEG, note=f"{note}; shaded: 95%, images resampled")
+        figure = draw_error_curves(curves, largest=LARGEST_DEG, note=f"{note}; shaded: 95%, images resampled")
     else:
-        figure = draw_error_curves(curves, largest_deg=LARGEST_DEG, note=note)
+        figure = draw_error_curves(curves, largest=LARGEST_DEG, note=note)
     save_figure(figure, folder / "error_curves.png")
     if len(runs) == 2:
         first, second = runs
@@ -112,20 +115,27 @@ def _draw_pair(
 ) -> dict[str, tuple[Features, Features]]:
     """One row of matches for each title, whose key is the network's label; and the features that they come from."""
     rows, features = {}, {}
-    size1, size2 = ((image.shape[-2], image.shape[-1]) for image in (pair.image1, pair.image2))
     for label, title in titles.items():
-        network = deployment.networks[label]
-        matcher = load_matcher(deployment.matcher, network=network_name(network))
-        budget = {"num_keypoints": deployment.num_keypoints, "nms_radius": deployment.nms_radius}
-        with deployed(network, deployment.device, **budget) as detector:
-            first, second = detector(pair.image1), detector(pair.image2)
-        features[label] = first, second
-        xy1_px, xy2_px = (xy.cpu() for xy in match_features(first, second, matcher, size1=size1, size2=size2))
+        features[label], (xy1_px, xy2_px) = match_again(pair, deployment, label)
         error_px = epipolar_error_px(xy1_px, xy2_px, pair.K1, pair.K2, pair.R, pair.t)
         rows[title] = DrawnMatches(xy1_px, xy2_px, error_px=error_px)
     figure = draw_matches_of_networks(pair.image1, pair.image2, rows, max_error_px=deployment.max_error_px)
     save_figure(figure, path)
     return features
+
+
+def match_again(
+    pair: PosedPair | PlanarPair, deployment: Deployment, label: str
+) -> tuple[tuple[Features, Features], tuple[Float[Tensor, "M 2"], Float[Tensor, "M 2"]]]:
+    """The features of a pair's two images by the network of that label, and their matches, row by row, on the CPU."""
+    network = deployment.networks[label]
+    matcher = load_matcher(deployment.matcher, network=network_name(network))
+    budget = {"num_keypoints": deployment.num_keypoints, "nms_radius": deployment.nms_radius}
+    with deployed(network, deployment.device, **budget) as detector:
+        first, second = detector(pair.image1), detector(pair.image2)
+    size1, size2 = ((image.shape[-2], image.shape[-1]) for image in (pair.image1, pair.image2))
+    xy1_px, xy2_px = match_features(first, second, matcher, size1=size1, size2=size2)
+    return (first, second), (xy1_px.cpu(), xy2_px.cpu())
 
 
 def _error(error_deg: float) -> str:

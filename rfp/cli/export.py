@@ -18,7 +18,7 @@ from rfp.export.complete_files import check_may_write
 from rfp.export.detection import DetectionOptions
 from rfp.export.hloc import FEATURES_FILE, check_names, export_hloc
 from rfp.export.image_folder import ExhaustivePairs, ImageFolder, check_images, open_image_folder, read_pair_list
-from rfp.matching.match import MatcherName, load_matcher
+from rfp.matching.match import MatcherName
 from rfp.models import load_network
 from rfp.records import InputError
 
@@ -119,7 +119,7 @@ def write_hloc(command: Hloc) -> None:
         command.output,
         pairs=pairs,
         detection=command.detection,
-        matcher=load_matcher(command.matcher, network=command.network),
+        matcher=command.matcher,
         device=device,
         half=command.half,
         overwrite=command.overwrite,
@@ -143,7 +143,7 @@ def write_colmap(command: Colmap) -> None:
         command.database,
         pairs=pairs,
         detection=command.detection,
-        matcher=load_matcher(command.matcher, network=command.network),
+        matcher=command.matcher,
         device=device,
         one_camera=command.one_camera,
         verify=command.verify,

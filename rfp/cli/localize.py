@@ -8,15 +8,15 @@ import tyro
 
 from rfp.cli.device import choose_device
 from rfp.cli.networks import load_networks
-from rfp.cli.output import check_can_write, write_figures
+from rfp.cli.output import check_can_write, write_figures, write_table
 from rfp.evaluation.absolute_pose_estimators import AbsolutePoseEstimatorName
 from rfp.evaluation.localization import (
     THRESHOLDS,
     LocalizationOptions,
     evaluate_localization,
-    format_localizations,
     posed_names,
 )
+from rfp.evaluation.localization_report import format_localizations
 from rfp.evaluation.true_poses import read_true_poses
 from rfp.export.detection import DetectionOptions
 from rfp.export.image_folder import check_images, open_image_folder
@@ -68,11 +68,14 @@ class Localize:
     """Where the network runs: auto, cpu, cuda, cuda:0 or mps."""
     json: Path | None = None
     """Write the figures, image by image, to this file."""
+    markdown: Path | None = None
+    """Write the table as Markdown to this file."""
 
 
 def run(command: Localize) -> None:
     """Localise with one or two networks, print the table, write the figures."""
     check_can_write(command.json)
+    check_can_write(command.markdown)
     require("pycolmap", extra="colmap")
     options = LocalizationOptions(
         detection=command.detection,
@@ -98,5 +101,6 @@ def run(command: Localize) -> None:
         for name, (network, matcher) in loaded.items()
     }
     print(format_localizations(reports))
+    write_table(command.markdown, format_localizations(reports, markdown=True))
     figures = {"images": str(command.images), "truth": str(source)}
     write_figures(command.json, {**figures, "networks": {name: asdict(report) for name, report in reports.items()}})

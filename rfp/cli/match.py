@@ -20,6 +20,7 @@ from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import relative_pose_error
 from rfp.matching.match import MatcherName, load_matcher
 from rfp.models import load_network
+from rfp.models.pretrained import network_name
 from rfp.plotting import (
     DrawnEpipolarLines,
     DrawnHeat,
@@ -119,7 +120,7 @@ def run(command: Match) -> None:
     ]
     cameras = _intrinsics(command, truth, images)
     network = load_network(command.network)
-    matcher = load_matcher(command.matcher, network=command.network)
+    matcher = load_matcher(command.matcher, network=network_name(network))
     network = network.to(device := choose_device(command.device))
     views = [
         _View(image, scale, K, _detect(network, image.to(device), command))
@@ -238,7 +239,7 @@ def _matches(command: Match, xy1_px: Tensor, xy2_px: Tensor, views: list[_View],
         xy2_px,
         error_px=None if geometry.F is None else _errors_px(xy1_px, xy2_px, geometry.F),
         inliers=geometry.inliers,
-        geometry="true" if command.truth else "estimated",
+        geometry=f"{'true' if command.truth else 'estimated'} epipolar geometry",
     )
     return draw_matches(views[0].image, views[1].image, drawn, max_error_px=command.max_error_px, title=command.network)
 

@@ -1,4 +1,4 @@
-"""Figures to files, for every command: checked before the work, written whole or not at all. Lines beside a bar."""
+"""Figures and tables to files: checked before the work, written whole or not at all. Lines beside a bar."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rfp.evaluation.report import EvaluationReport
+from rfp.export.complete_files import complete_files
 from rfp.records import InputError
 from rfp.training.checkpoint import write_json
 
@@ -47,3 +48,15 @@ def write_figures(path: Path | None, figures: dict[str, Any]) -> None:
         write_json(path, figures)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+
+
+def write_table(path: Path | None, table: str) -> None:
+    """Write a table in Markdown to a temporary name and rename it; nothing where ``path`` is None.
+
+    Raises:
+        InputError: the place cannot be written to.
+    """
+    if path is None:
+        return
+    with complete_files([path]) as (incomplete,):
+        incomplete.write_text(table + "\n", encoding="utf-8")

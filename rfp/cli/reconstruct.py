@@ -12,7 +12,7 @@ import tyro
 
 from rfp.cli.device import choose_device
 from rfp.cli.networks import load_networks
-from rfp.cli.output import check_can_write, write_figures
+from rfp.cli.output import check_can_write, write_figures, write_table
 from rfp.evaluation.reconstruction import MappingOptions
 from rfp.evaluation.reconstruction_report import evaluate_reconstruction, format_reconstructions, with_intrinsics
 from rfp.evaluation.true_poses import read_true_poses
@@ -67,11 +67,14 @@ class Reconstruct:
     """Where the network runs: auto, cpu, cuda, cuda:0 or mps."""
     json: Path | None = None
     """Write the figures to this file."""
+    markdown: Path | None = None
+    """Write the table as Markdown to this file."""
 
 
 def run(command: Reconstruct) -> None:
     """Reconstruct with one or two networks, print the table, write the figures."""
     check_can_write(command.json)
+    check_can_write(command.markdown)
     _check_output(command.output)
     require("pycolmap", extra="colmap")
     options = MappingOptions(
@@ -104,6 +107,7 @@ def run(command: Reconstruct) -> None:
                 progress=sys.stderr.isatty(),
             )
     print(format_reconstructions(reports))
+    write_table(command.markdown, format_reconstructions(reports, markdown=True))
     if command.output:
         print(f"models: {command.output}")
     figures = {"images": str(command.images), "truth": str(source) if source else None}

@@ -6,10 +6,8 @@ al., Benchmarking 6DOF outdoor visual localization in changing conditions (CVPR 
 """
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,13 +17,14 @@ from tqdm import tqdm
 from rfp.data.undistortion import pinhole_intrinsics
 from rfp.evaluation.absolute_pose_estimators import ABSOLUTE_POSE_ESTIMATORS, find_absolute_pose
 from rfp.evaluation.deployed import in_deployment
-from rfp.evaluation.tables import align
+from rfp.evaluation.localization_report import LocalizationReport, QueryFigures, summarise_localization
 from rfp.evaluation.triangulation import PosedFeatures, Scene, triangulate
 from rfp.evaluation.true_poses import TruePoses, without_distortion
 from rfp.export.detection import DetectedFeatures, DetectionOptions, FoundMatches, detect_file, match_pairs
 from rfp.export.image_folder import ImageFolder
 from rfp.geometry.pose import relative_pose_error
 from rfp.matching.match import MatchingFunction, load_matcher
+from rfp.models.pretrained import network_name
 from rfp.models.state import device_of
 from rfp.records import AbsolutePose, InputError
 
@@ -63,38 +62,6 @@ class LocalizationOptions:
             raise InputError(f"expected thresholds (distance, degrees) above 0, got {self.thresholds}")
 
 
-@dataclass(frozen=True)
-class QueryFigures:
-    """One localised image."""
-
-    name: str
-    position_error: float | None
-    """Distance between the camera centres, in units of the scene; None where no pose was found."""
-    rotation_error_deg: float | None
-    num_points: int
-    """Of the scene that the query was matched with."""
-    num_matches: int
-    """Pairs of a key point of the query and a point of the scene."""
-    num_inliers: int
-
-
-@dataclass(frozen=True)
-class LocalizationReport:
-    """What :func:`evaluate_localization` found; a query without a pose counts, as one that is infinitely far off."""
-
-    within: dict[str, float]
-    """The share of queries within both of each threshold, in percent, by "0.25, 2°", …"""
-    median_position_error: float | None
-    """In units of the scene; None where most queries have no pose."""
-    median_rotation_error_deg: float | None
-    num_queries: int
-    num_failed: int
-    mean_num_points: float
-    mean_num_inliers: float
-    queries: list[QueryFigures]
-    settings: dict[str, Any]
-
-
 def evaluate_localization(
     network: nn.Module,
     images: ImageFolder,
@@ -112,6 +79,9 @@ def evaluate_localization(
     options = LocalizationOptions() if options is None else options
     names = posed_names(images, truth, options.folds)
     device = device_of(network) if device is None else torch.device(device)
+    matcher = options.matcher
+    if isinstance(matcher, str):
+        matcher = load_matcher(matcher, network=network_name(network))
     with in_deployment(network, device):
         detected = {
             name: detect_file(network, images.path(name), options.detection, device=device)  # type: ignore[arg-type]
@@ -120,7 +90,6 @@ def evaluate_localization(
     posed = {name: _posed(name, found, truth) for name, found in detected.items()}
     pairs = [(one, two) for number, one in enumerate(names) for two in names[number + 1 :]]
     progressing = tqdm(pairs, "matches", disable=None if progress else True, leave=False)
-    matcher = load_matcher(options.matcher) if isinstance(options.matcher, str) else options.matcher
     found = match_pairs(progressing, detected.__getitem__, device=device, matcher=matcher)
     matches = list(found)
     queries = []
@@ -139,7 +108,7 @@ def evaluate_localization(
         "device": str(device),
         "torch": torch.__version__,
     }
-    return _report(sorted(queries, key=lambda query: query.name), options.thresholds, settings)
+    return summarise_localization(sorted(queries, key=lambda query: query.name), options.thresholds, settings)
 
 
 def posed_names(images: ImageFolder, truth: TruePoses, folds: int) -> list[str]:
@@ -214,60 +183,3 @@ def _lift(
             found.append(torch.stack((each.index[:, own], point), dim=1)[point >= 0])
     keypoint, point = torch.cat([query.xy_px.new_zeros((0, 2)).long(), *found]).unique(dim=0).unbind(dim=1)
     return scene.X[point], query.xy_px[keypoint]
-
-
-def _report(
-    queries: list[QueryFigures], thresholds: Sequence[tuple[float, float]], settings: dict[str, Any]
-) -> LocalizationReport:
-    positions, rotations = (
-        [math.inf if error is None else error for error in errors]
-        for errors in (
-            [query.position_error for query in queries],
-            [query.rotation_error_deg for query in queries],
-        )
-    )
-    medians = [statistics.median(errors) for errors in (positions, rotations)]
-    return LocalizationReport(
-        within={
-            f"{distance:g}, {degrees:g}°": 100
-            * statistics.fmean(p <= distance and r <= degrees for p, r in zip(positions, rotations))
-            for distance, degrees in thresholds
-        },
-        median_position_error=medians[0] if math.isfinite(medians[0]) else None,
-        median_rotation_error_deg=medians[1] if math.isfinite(medians[1]) else None,
-        num_queries=len(queries),
-        num_failed=sum(query.position_error is None for query in queries),
-        mean_num_points=statistics.fmean(query.num_points for query in queries),
-        mean_num_inliers=statistics.fmean(query.num_inliers for query in queries),
-        queries=queries,
-        settings=settings,
-    )
-
-
-def format_localizations(reports: Mapping[str, LocalizationReport]) -> str:
-    """One row a report, and under them the settings that they share."""
-    first = next(iter(reports.values()))
-    header = ["", "queries", *first.within, "position", "rotation", "failed", "points", "inliers"]
-    rows = []
-    for name, report in reports.items():
-        position, rotation = report.median_position_error, report.median_rotation_error_deg
-        rows.append(
-            [
-                name,
-                str(report.num_queries),
-                *(f"{share:.1f}" for share in report.within.values()),
-                "–" if position is None else f"{position:.3g}",
-                "–" if rotation is None else f"{rotation:.3f}°",
-                str(report.num_failed),
-                f"{report.mean_num_points:.0f}",
-                f"{report.mean_num_inliers:.0f}",
-            ]
-        )
-    settings = first.settings
-    size = f"{settings['image_size']} px" if settings["image_size"] else "stored sizes"
-    return (
-        f"{align([header, *rows])}\n"
-        f"shares in % within (units of the scene, degrees), medians; {settings['estimator']} at "
-        f"{settings['max_error_px']:g} px of the stored images, {settings['folds']} folds;\nimages of {size}, "
-        f"{settings['num_keypoints']} key points, NMS radius {settings['nms_radius']}, {settings['matching']}"
-    )

@@ -17,11 +17,12 @@ from torch import nn
 from rfp.evaluation.alignment import align_points, align_rotations
 from rfp.evaluation.auc import FAILED_DEG, pose_auc
 from rfp.evaluation.reconstruction import MappingOptions, reconstruct, registered_poses
-from rfp.evaluation.tables import align
+from rfp.evaluation.tables import describe_features, with_notes
 from rfp.evaluation.true_poses import TruePose, TruePoses, relative_pose
 from rfp.export.image_folder import ImageFolder
 from rfp.geometry.pose import relative_pose_error
 from rfp.matching.match import load_matcher
+from rfp.models.pretrained import network_name
 from rfp.models.state import device_of
 from rfp.optional import require
 from rfp.records import InputError
@@ -89,6 +90,8 @@ def evaluate_reconstruction(
         >>> report = evaluate_reconstruction(network, images, "out", truth=truth)  # doctest: +SKIP
     """
     options = MappingOptions() if options is None else options
+    if isinstance(options.matcher, str):
+        options = replace(options, matcher=load_matcher(options.matcher, network=network_name(network)))
     truth = None if truth is None else truth_of(images, truth)
     seconds: dict[str, float] = {}
     models, counts = reconstruct(
@@ -108,7 +111,7 @@ def evaluate_reconstruction(
         database=asdict(counts),
         settings={
             **asdict(options.detection),
-            "matching": str(load_matcher(options.matcher) if isinstance(options.matcher, str) else options.matcher),
+            "matching": str(options.matcher),
             **{name: getattr(options, name) for name in ("max_gap", "max_error_px", "min_inliers", "seed")},
             "intrinsics": "known" if set(images.names) <= set(images.K) else "estimated",
             "device": str(device_of(network) if device is None else device),
@@ -184,20 +187,21 @@ def with_intrinsics(images: ImageFolder, truth: TruePoses | None, *, known: bool
     return replace(images, K={**told, **images.K})
 
 
-def format_reconstructions(reports: Mapping[str, ReconstructionReport]) -> str:
+def format_reconstructions(reports: Mapping[str, ReconstructionReport], *, markdown: bool = False) -> str:
     """One row a report, and under them the settings that they share."""
     header = ["", "images", "points", "obs.", "track", "reproj.", "AUC@5", "@10", "@20", "position", "rotation"]
     rows = [[name, *_columns(report)] for name, report in reports.items()]
     first = next(iter(reports.values()))
     settings = first.settings
-    size = f"{settings['image_size']} px" if settings["image_size"] else "stored sizes"
     extent = first.poses.extent if first.poses else None
-    scene = "" if extent is None else f"; position: median, in units of the scene, whose cameras span {extent:.3g}"
-    return (
-        f"{align([header, *rows])}\n"
-        f"images of {size}, {settings['num_keypoints']} key points, NMS radius {settings['nms_radius']}, "
-        f"{settings['matching']},\n{settings['intrinsics']} intrinsics, pycolmap {settings['pycolmap']}{scene}"
-    )
+    notes = [
+        f"{settings['intrinsics']} intrinsics, pairs verified at {settings['max_error_px']:g} px of the stored images "
+        f"with at least {settings['min_inliers']} inliers, pycolmap {settings['pycolmap']}",
+        describe_features(settings),
+    ]
+    if extent is not None:
+        notes.append(f"position: median, in units of the scene, whose cameras span {extent:.3g}")
+    return with_notes([header, *rows], notes, markdown=markdown)
 
 
 def _columns(report: ReconstructionReport) -> list[str]:

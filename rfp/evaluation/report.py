@@ -4,9 +4,8 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from rfp.evaluation.bootstrap import Interval
 from rfp.evaluation.pose_figures import EvaluationReport, SceneFigures, SceneMean
-from rfp.evaluation.tables import align, as_markdown
+from rfp.evaluation.tables import describe_features, format_interval, with_notes
 
 INTERVALS = "95% intervals: the images of each scene resampled, not the pairs, since pairs share images"
 
@@ -24,23 +23,17 @@ def format_table(reports: Mapping[str, EvaluationReport]) -> str:
         matches = statistics.fmean(report.num_matches)
         rest = [f"{report.median_error_deg:.2f}°", str(report.num_failed), f"{matches:.0f}", f"{report.precision:.1f}%"]
         rows.append([name, *figures, *rest])
-    return f"{align([header, *rows])}\n{describe_settings(settings)}"
+    return with_notes([header, *rows], [describe_settings(settings)])
 
 
 def format_scenes(report: EvaluationReport) -> str:
     """One row a scene and, where there are several, one for all pairs and one for the mean over the scenes."""
-    lines = [align(scene_rows(report)), describe_settings(report.settings)]
-    if has_intervals(report):
-        lines.append(INTERVALS)
-    return "\n".join([*lines, describe_time(report)])
+    return with_notes(scene_rows(report), [*_notes(report), describe_time(report)])
 
 
 def format_scenes_markdown(report: EvaluationReport) -> str:
     """The same as a Markdown table."""
-    lines = [as_markdown(scene_rows(report, markdown=True)), "", f"{describe_settings(report.settings)}."]
-    if has_intervals(report):
-        lines.append(f"{INTERVALS}.")
-    return "\n".join(lines)
+    return with_notes(scene_rows(report, markdown=True), _notes(report), markdown=True)
 
 
 def scene_rows(report: EvaluationReport, *, markdown: bool = False) -> list[list[str]]:
@@ -77,17 +70,18 @@ def has_intervals(report: EvaluationReport) -> bool:
 
 def describe_settings(settings: Mapping[str, Any]) -> str:
     """The line under a table: what its figures were made with."""
-    size = f"{settings['image_size']} px" if settings["image_size"] else "stored sizes"
-    return (
-        f"{settings['estimator']} at {settings['max_error_px']:g} px{_chosen(settings)}, images of {size}, "
-        f"{settings['num_keypoints']} key points, NMS radius {settings['nms_radius']}, {settings['matching']}"
-    )
+    estimator = f"{settings['estimator']} at {settings['max_error_px']:g} px{_chosen(settings)}"
+    return f"{estimator}, {describe_features(settings)}"
 
 
 def describe_time(report: EvaluationReport) -> str:
     """Seconds by stage."""
     parts = [f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()]
     return f"time for {report.num_pairs} pairs: {', '.join(parts)}"
+
+
+def _notes(report: EvaluationReport) -> list[str]:
+    return [describe_settings(report.settings), *([INTERVALS] if has_intervals(report) else [])]
 
 
 def _chosen(settings: Mapping[str, Any]) -> str:
@@ -101,11 +95,6 @@ def _areas(figures: EvaluationReport | SceneFigures | SceneMean, markdown: bool,
     if not markdown:
         return [*values, *(ranges if intervals else [])]
     return [f"{value} ({text})" if text != "–" else value for value, text in zip(values, ranges)]
-
-
-def format_interval(interval: Interval | None) -> str:
-    """Low–high, a dash alone where there is none."""
-    return "–" if interval is None else f"{interval[0]:.1f}–{interval[1]:.1f}"
 
 
 def _rest(figures: SceneFigures | SceneMean) -> list[str]:

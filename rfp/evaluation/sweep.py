@@ -10,7 +10,7 @@ from torch import nn
 from rfp.evaluation.evaluate import evaluate_thresholds
 from rfp.evaluation.pose_figures import EvaluationReport
 from rfp.evaluation.report import REST, interval_heads, report_cells
-from rfp.evaluation.tables import align, as_markdown
+from rfp.evaluation.tables import with_notes
 from rfp.records import InputError, PosedPair
 
 
@@ -65,4 +65,4 @@ def format_sweep(sweep: Sweep, *, markdown: bool = False) -> str:
         f"* the best mean of AUC@5/10/20 of the {len(rows)} thresholds, chosen on these pairs and so optimistic: "
         "choose on other pairs to report it"
     )
-    return f"{as_markdown([header, *rows])}\n\n{note}." if markdown else f"{align([header, *rows])}\n{note}"
+    return with_notes([header, *rows], [note], markdown=markdown)

@@ -13,7 +13,8 @@ from rfp.export.complete_files import check_may_write
 from rfp.export.detection import DetectionOptions, detect_file, match_pairs
 from rfp.export.hloc import reader, write_features
 from rfp.export.image_folder import ImageFolder
-from rfp.matching.match import MatchingFunction
+from rfp.matching.match import MatchingFunction, load_matcher
+from rfp.models.pretrained import network_name
 from rfp.optional import require
 from rfp.rollout import FeatureNetwork
 
@@ -45,6 +46,8 @@ def export_colmap(
         InputError: as ``write_database``, or an image that cannot be read.
     """
     h5py = require("h5py", extra="colmap")
+    if isinstance(matcher, str):  # before the work: a matcher may not fit the network
+        matcher = load_matcher(matcher, network=network_name(network))  # type: ignore[arg-type]
     require("pycolmap", extra="colmap")
     database = Path(database)
     check_may_write(database, overwrite=overwrite)

@@ -100,10 +100,15 @@ def match_pairs(
     *,
     device: torch.device,
     matcher: str | MatchingFunction = "mutual",
+    network: str = "",
     cache_bytes: int = 512_000_000,
 ) -> Iterator[FoundMatches]:
-    """The matches of each pair, one at a time; the features last used are kept, up to ``cache_bytes``."""
-    matcher = load_matcher(matcher) if isinstance(matcher, str) else matcher
+    """The matches of each pair, one at a time; the features last used are kept, up to ``cache_bytes``.
+
+    Args:
+        network: The name of the network that the features come from; read by the matcher "lightglue" only.
+    """
+    matcher = load_matcher(matcher, network=network) if isinstance(matcher, str) else matcher
     cache: OrderedDict[str, DetectedFeatures] = OrderedDict()
     num_bytes = 0
     for name1, name2 in pairs:

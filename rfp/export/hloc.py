@@ -26,7 +26,8 @@ from rfp.export.detection import (
     match_pairs,
 )
 from rfp.export.image_folder import ImageFolder
-from rfp.matching.match import MatchingFunction
+from rfp.matching.match import MatchingFunction, load_matcher
+from rfp.models.pretrained import network_name
 from rfp.optional import require
 from rfp.records import InputError
 from rfp.rollout import FeatureNetwork
@@ -74,6 +75,8 @@ def export_hloc(
         InputError: a file exists and may not be overwritten, names that hloc cannot tell apart, an unreadable image.
     """
     h5py = require("h5py", extra="export")
+    if isinstance(matcher, str):  # before the work: a matcher may not fit the network
+        matcher = load_matcher(matcher, network=network_name(network))  # type: ignore[arg-type]
     output = Path(output)
     check_names(images.names)
     names = (FEATURES_FILE,) if pairs is None else (FEATURES_FILE, MATCHES_FILE, PAIRS_FILE)

@@ -2,7 +2,13 @@
 
 from rfp.plotting.diagnosis import DrawnNoise, DrawnPair, DrawnPolicy, draw_diagnosis
 from rfp.plotting.epipolar_lines import DrawnEpipolarLines, draw_epipolar_lines
-from rfp.plotting.errors import ErrorCurve, draw_error_curves, draw_paired_errors
+from rfp.plotting.errors import (
+    AccuracyCurve,
+    ErrorCurve,
+    draw_accuracy_curves,
+    draw_error_curves,
+    draw_paired_errors,
+)
 from rfp.plotting.figures import save_figure
 from rfp.plotting.heat import DrawnHeat, draw_heat
 from rfp.plotting.keypoints import draw_keypoints_of_networks
@@ -11,6 +17,7 @@ from rfp.plotting.pretraining import draw_pretraining
 from rfp.plotting.runs import LoggedRun, draw_runs
 
 __all__ = [
+    "AccuracyCurve",
     "DrawnEpipolarLines",
     "DrawnHeat",
     "DrawnMatches",
@@ -19,6 +26,7 @@ __all__ = [
     "DrawnPolicy",
     "ErrorCurve",
     "LoggedRun",
+    "draw_accuracy_curves",
     "draw_diagnosis",
     "draw_epipolar_lines",
     "draw_error_curves",

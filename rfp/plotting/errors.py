@@ -1,8 +1,9 @@
-"""Pictures of pose errors: the share of pairs below each error, and the errors of two runs pair by pair."""
+"""Pictures of errors: shares of pairs below each, shares of matches within each, two runs pair by pair."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +16,8 @@ LINE_STYLES = ("-", (0, (5, 1.5)), (0, (1, 1)), "-.", (0, (3, 1, 1, 1, 1, 1)), (
 
 NEUTRAL, BETTER, WORSE = "#9aa3ad", "#0f9d82", "#d1495b"
 
+BAND_ALPHA = 0.13
+
 FAILED_DEG, HOPELESS_DEG = 180.0, 20.0
 
 NOTE_WIDTH = 95
@@ -23,54 +26,84 @@ NOTE_WIDTH = 95
 
 @dataclass(frozen=True)
 class ErrorCurve:
-    """The errors of one run, in degrees, and what stands beside its name."""
+    """The errors of one run, in degrees or pixels, and what stands beside its name."""
 
-    errors_deg: Sequence[float]
+    errors: Sequence[float]
     auc: Mapping[str, float]
-    """Percent by threshold in degrees."""
+    """Percent by threshold."""
     band: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     """(errors, low, high): where the share of pairs below each of these errors may lie, in percent."""
 
 
-def draw_error_curves(curves: Mapping[str, ErrorCurve], *, largest_deg: float = 20.0, note: str = "") -> Figure:
-    """The share of pairs with an error below x, for x up to ``largest_deg``: one line a run, its AUC in the legend.
+@dataclass(frozen=True)
+class AccuracyCurve:
+    """The mean share of matches within each distance, of one run, in percent by distance in pixels."""
+
+    accuracy: Mapping[str, float]
+    interval: Mapping[str, Sequence[float] | None]
+    """[low, high] by the same distances; drawn where all are known."""
+
+
+def draw_error_curves(
+    curves: Mapping[str, ErrorCurve], *, largest: float = 20.0, quantity: str = "pose error (degrees)", note: str = ""
+) -> Figure:
+    """The share of pairs with an error below x, for x up to ``largest``: one line a run, its AUC in the legend.
 
     Args:
+        quantity: What the errors are, with their unit.
         note: What the figures were made with; stands below.
     """
     figure = Figure(figsize=(5.2, 3.9), layout="constrained")
     axes = figure.subplots()
     for number, (label, curve) in enumerate(curves.items()):
-        colour = RUN_COLOURS[number % len(RUN_COLOURS)]
-        style = LINE_STYLES[number % len(LINE_STYLES)]
-        x, share = recall_steps(curve.errors_deg, largest_deg)
+        line = _line_of(number)
+        x, share = recall_steps(curve.errors, largest)
         areas = " / ".join(f"{value:.1f}" for value in curve.auc.values())
-        axes.plot(
-            x, share, color=colour, linestyle=style, linewidth=1.6, drawstyle="steps-post", label=f"{label}: {areas}"
-        )
+        axes.plot(x, share, **line, drawstyle="steps-post", label=f"{label}: {areas}")
         if curve.band is not None:
-            axes.fill_between(*curve.band, color=colour, alpha=0.13, linewidth=0)
+            axes.fill_between(*curve.band, color=line["color"], alpha=BAND_ALPHA, linewidth=0)
     for threshold in next(iter(curves.values())).auc:
-        if float(threshold) < largest_deg:
+        if float(threshold) < largest:
             axes.axvline(float(threshold), color=NEUTRAL, linewidth=0.6, linestyle=":", zorder=0)
     heads = "/".join(next(iter(curves.values())).auc)
     axes.legend(
         title=f"AUC@{heads} (%)", loc="lower right", fontsize=8, title_fontsize=8, frameon=False, alignment="left"
     )
-    axes.set_xticks(np.linspace(0, largest_deg, 5))
-    axes.set(xlim=(0, largest_deg), ylim=(0, 100), xlabel="pose error (degrees)", ylabel="pairs below it (%)")
+    axes.set_xticks(np.linspace(0, largest, 5))
+    axes.set(xlim=(0, largest), ylim=(0, 100), xlabel=quantity, ylabel="pairs below it (%)")
     _plain(axes)
     _add_note(figure, note)
     return figure
 
 
-def recall_steps(errors_deg: Sequence[float], largest_deg: float) -> tuple[np.ndarray, np.ndarray]:
-    """(x, y): at each error the share of pairs, in percent, with at most that error; from 0 to ``largest_deg``."""
-    errors = np.sort(np.asarray(errors_deg, dtype=float))
-    inside = errors[errors < largest_deg]
-    share = 100 * np.arange(1, len(inside) + 1) / max(1, len(errors))
+def draw_accuracy_curves(curves: Mapping[str, AccuracyCurve], *, note: str = "") -> Figure:
+    """The mean share of matches within 1, 2, … pixels of the truth: one line a run, as in D2-Net's figures."""
+    figure = Figure(figsize=(5.2, 3.9), layout="constrained")
+    axes = figure.subplots()
+    for number, (label, curve) in enumerate(curves.items()):
+        line = _line_of(number)
+        at_px = [float(px) for px in curve.accuracy]
+        axes.plot(at_px, list(curve.accuracy.values()), **line, marker="o", markersize=3, label=label)
+        bounds = [curve.interval.get(px) for px in curve.accuracy]
+        known = [each for each in bounds if each is not None]
+        if len(known) == len(bounds):
+            low, high = zip(*known)
+            axes.fill_between(at_px, low, high, color=line["color"], alpha=BAND_ALPHA, linewidth=0)
+    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    axes.set_xticks([float(px) for px in next(iter(curves.values())).accuracy])
+    axes.set(ylim=(0, 100), xlabel="threshold (pixels)", ylabel="matches within it, mean over the pairs (%)")
+    _plain(axes)
+    _add_note(figure, note)
+    return figure
+
+
+def recall_steps(errors: Sequence[float], largest: float) -> tuple[np.ndarray, np.ndarray]:
+    """(x, y): at each error the share of pairs, in percent, with at most that error; from 0 to ``largest``."""
+    sorted_errors = np.sort(np.asarray(errors, dtype=float))
+    inside = sorted_errors[sorted_errors < largest]
+    share = 100 * np.arange(1, len(inside) + 1) / max(1, len(sorted_errors))
     last = share[-1] if len(share) else 0.0
-    return np.concatenate([[0.0], inside, [largest_deg]]), np.concatenate([[0.0], share, [last]])
+    return np.concatenate([[0.0], inside, [largest]]), np.concatenate([[0.0], share, [last]])
 
 
 def draw_paired_errors(
@@ -113,6 +146,12 @@ def draw_paired_errors(
     _plain(axes)
     _add_note(figure, note)
     return figure
+
+
+def _line_of(run: int) -> dict[str, Any]:
+    """The colour and style of the run of that number, the same in every picture."""
+    style = LINE_STYLES[run % len(LINE_STYLES)]
+    return {"color": RUN_COLOURS[run % len(RUN_COLOURS)], "linestyle": style, "linewidth": 1.6}
 
 
 def _plain(axes: Axes) -> None:

@@ -35,10 +35,10 @@ class DrawnMatches:
     xy1_px: Float[Tensor, "M 2"]
     xy2_px: Float[Tensor, "M 2"]
     error_px: Float[Tensor, "M"] | None = None
-    """Distance to the epipolar geometry, in pixels."""
+    """Distance to the geometry, in pixels."""
     inliers: Bool[Tensor, "M"] | None = None
-    geometry: str = "true"
-    """Whose epipolar geometry the errors are measured to: the true one, or one estimated from the matches."""
+    geometry: str = "true epipolar geometry"
+    """What the errors are measured to: true or estimated from the matches, an epipolar geometry or a homography."""
 
 
 def draw_matches(
@@ -127,9 +127,7 @@ def _caption(title: str, matches: DrawnMatches, max_error_px: float) -> str:
     text = f"{count} matches"
     if matches.error_px is not None and count:
         right = int((matches.error_px < max_error_px).sum())
-        text += (
-            f", {right} ({right / count:.0%}) within {max_error_px:g} px of the {matches.geometry} epipolar geometry"
-        )
+        text += f", {right} ({right / count:.0%}) within {max_error_px:g} px of the {matches.geometry}"
     elif matches.inliers is not None and count:
         inliers = int(matches.inliers.sum())
         text += f", {inliers} inliers ({inliers / count:.0%})"
@@ -144,4 +142,4 @@ def _draw_error_bar(figure: Figure, total_inches: float, max_error_px: float, ge
     bar.set_ticks([step * max_error_px for step in range(5)])
     bar.ax.tick_params(labelsize=8, length=2)
     bar.outline.set_linewidth(0.4)  # type: ignore[operator]
-    figure.text(0.34, bottom, f"distance to the {geometry} epipolar geometry (px)", fontsize=8, ha="right")
+    figure.text(0.34, bottom, f"distance to the {geometry} (px)", fontsize=8, ha="right")

@@ -1,12 +1,13 @@
 import json
+import re
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from rfp.cli import main
-from rfp.data import HomographyOptions, draw_homography_pairs
+from rfp.cli import homography_pictures, main
+from rfp.data import HomographyOptions, draw_homography_pairs, read_image
 from tests.cli.other_tasks import error_of, give_test_networks
 
 SMALL = ["--network", "test", "--num-keypoints", "150", "--device", "cpu"]
@@ -90,6 +91,41 @@ def test_two_networks_stand_below_each_other_on_the_same_drawn_pairs(tmp_path, c
     assert [row[0] for row in rows if row and row[0] in ("test", "other")] == ["test", "other"]
 
 
+def test_markdown_and_pictures_of_two_networks(homography_folder, hpatches_folder, tmp_path, monkeypatch, capsys):
+    """Of the folder's two pairs one has no content in its second view: it is the worst."""
+    monkeypatch.setattr("rfp.cli.homography_pictures.PAIRS_DRAWN", 2)
+    drawn = []
+    draw = homography_pictures.draw_matches_of_networks
+    monkeypatch.setattr(
+        homography_pictures,
+        "draw_matches_of_networks",
+        lambda image1, image2, rows, **options: drawn.append((rows, options)) or draw(image1, image2, rows, **options),
+    )
+    cv2.imwrite(str(homography_folder / "images" / "1b.png"), np.zeros((96, 128, 3), np.uint8))
+    table, pictures = tmp_path / "table.md", tmp_path / "pictures"
+    arguments = ["evaluate-homographies", "--data", str(homography_folder), str(hpatches_folder), *SMALL]
+    arguments += ["--image-size", "None", "--compare", "other", "--correct-px", "2"]
+    assert main([*arguments, "--markdown", str(table), "--pictures", str(pictures)]) == 0
+    lines = table.read_text().splitlines()
+    names = ["test", "test: planes", "test: v_drawn", "other", "other: planes", "other: v_drawn"]
+    assert [line.split(" | ")[0] for line in lines[2:8]] == [f"| {name}" for name in names]
+    shown = capsys.readouterr().out
+    figures = [line.split("|")[3].split()[0] for line in lines[2:8]]
+    rows = [line for line in shown.splitlines()[1:] if "95%" not in line]
+    assert [re.split(r" {2,}", row.strip())[2] for row in rows[:6]] == figures
+    assert "images of 128 px, 150 key points" in "".join(lines)
+    assert {path.name for path in pictures.iterdir()} == {
+        *("matching_accuracy.png", "homography_errors.png", "worst_1.png", "worst_2.png")
+    }
+    assert all(read_image(path).std() > 0.05 for path in pictures.iterdir())
+    titles = list(drawn[0][0])
+    assert "no homography" in titles[0]
+    assert [", test, " in titles[0], ", other, " in titles[1]] == [True, True]
+    (matches, _), options = drawn[1][0].values(), drawn[1][1]
+    assert options == {"max_error_px": 2.0}
+    assert (matches.error_px < 1).double().mean() > 0.5  # the true homography of that very pair
+
+
 def test_pairs_are_drawn_from_photographs(homography_folder, tmp_path):
     file = tmp_path / "figures.json"
     arguments = ["evaluate-homographies", *SMALL, "--photographs", str(homography_folder), "--image-size", "64"]
@@ -105,6 +141,8 @@ def test_pairs_are_drawn_from_photographs(homography_folder, tmp_path):
         (["--num-pairs", "1", "--image-size", "64", "--correct-px", "0"], "distance of correct points"),
         (["--num-pairs", "1", "--image-size", "4"], "image_size"),
         (["--json", "/no/such/folder/figures.json"], "there is no folder"),
+        (["--markdown", "/no/such/folder/table.md"], "there is no folder"),
+        (["--pictures", "/no/such/folder/pictures"], "there is no folder"),
         (["--matcher", "lightglue"], "LightGlue"),
         (["--compare", "test"], "expected another network than --network"),
     ],

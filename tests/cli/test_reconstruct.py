@@ -25,9 +25,15 @@ def folder(tmp_path_factory):
 def test_two_networks_are_reconstructed_and_their_models_kept(folder, tmp_path, capsys):
     output, file = tmp_path / "models", tmp_path / "figures.json"
     arguments = ["reconstruct", str(folder), *SMALL, "--compare", "other", "--output", str(output)]
-    assert main([*arguments, "--json", str(file)]) == 0
+    table = tmp_path / "table.md"
+    assert main([*arguments, "--json", str(file), "--markdown", str(table)]) == 0
     figures = json.loads(file.read_text())
     assert figures["truth"] == str(folder)
+    points = [report["num_points"] for report in figures["networks"].values()]
+    assert [line.split(" | ")[:3] for line in table.read_text().splitlines()[2:4]] == [
+        [f"| {name}", "5/5", str(count)] for name, count in zip(("test", "other"), points)
+    ]
+    table.unlink()
     assert [report["num_registered"] for report in figures["networks"].values()] == [5, 5]
     model = pycolmap.Reconstruction(output / "network1" / "sparse" / "0")
     assert model.num_points3D() == figures["networks"]["test"]["num_points"]
@@ -66,11 +72,29 @@ def test_a_plain_folder_needs_no_truth_to_be_reconstructed_whatever_its_names(fo
 def test_images_are_localised_within_the_thresholds_asked_for(folder, tmp_path, capsys):
     file = tmp_path / "figures.json"
     arguments = ["localize", str(folder), *SMALL, "--thresholds", "0.05", "1", "0.1", "2", "--folds", "5"]
-    assert main([*arguments, "--max-error-px", "2", "--estimator", "pycolmap", "--json", str(file)]) == 0
+    assert (
+        main(
+            [
+                *arguments,
+                "--max-error-px",
+                "2",
+                "--estimator",
+                "pycolmap",
+                "--json",
+                str(file),
+                "--markdown",
+                f"{file}.md",
+            ]
+        )
+        == 0
+    )
     report = json.loads(file.read_text())["networks"]["test"]
     assert report["within"] == {"0.05, 1°": 100.0, "0.1, 2°": 100.0}
     assert [query["name"] for query in report["queries"]] == [f"{index}.png" for index in range(5)]
     assert re.search(r"^test +5 +100.0 +100.0 ", capsys.readouterr().out, re.MULTILINE)
+    table = (tmp_path / "figures.json.md").read_text()
+    assert "\n| test | 5 | 100.0 | 100.0 | " in table
+    assert "pycolmap at 2 px of the stored images, 5 folds." in table
 
 
 @pytest.mark.parametrize("command", ["evaluate-homographies", "reconstruct", "localize"])
@@ -88,6 +112,7 @@ def test_every_command_explains_itself(capsys, command):
         (["--max-error-px", "0"], "expected an inlier threshold above 0"),
         (["--truth", "/no/such/model"], "/no/such/model"),
         (["--json", "/no/such/folder/figures.json"], "there is no folder"),
+        (["--markdown", "/no/such/folder/table.md"], "there is no folder"),
         (["--network", "no-such-network"], "no-such-network"),
     ],
 )

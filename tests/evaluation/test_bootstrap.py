@@ -6,7 +6,18 @@ import pytest
 import torch
 
 from rfp.evaluation import pose_auc
-from rfp.evaluation.bootstrap import enough_images, image_counts, interval, pair_counts, recall_band, resampled_auc
+from rfp.evaluation.bootstrap import (
+    FEWEST_GROUPS,
+    enough_images,
+    group_counts,
+    image_counts,
+    interval,
+    pair_counts,
+    recall_band,
+    resampled_auc,
+    resampled_mean,
+    sharing_groups,
+)
 
 
 def generator(seed=0):
@@ -100,3 +111,53 @@ def test_the_band_of_the_curve_holds_the_curve():
     assert ((low <= share) & (share <= high)).all()
     assert (high - low).max() > 10
     assert (low.diff() >= 0).all()
+
+
+def test_pairs_are_in_one_group_when_a_chain_of_images_joins_them():
+    chain = torch.tensor([[n, n + 1] for n in range(20)])[torch.randperm(20, generator=generator())]
+    assert sharing_groups(chain).unique().tolist() == [0]
+    broken = chain[(chain != torch.tensor([10, 11])).any(dim=1)]  # images 0 to 10, and 11 to 20
+    low, high = sharing_groups(broken)[broken[:, 0] <= 10], sharing_groups(broken)[broken[:, 0] > 10]
+    assert len(low.unique()) == len(high.unique()) == 1
+    assert low[0] != high[0]
+    assert sharing_groups(torch.tensor([[4, 5], [0, 1], [2, 3]])).sort().values.tolist() == [0, 1, 2]
+
+
+def test_a_group_is_drawn_whole_and_of_few_groups_the_images_are_drawn():
+    stars = torch.tensor([[6 * star, 6 * star + other] for star in range(FEWEST_GROUPS) for other in range(1, 6)])
+    counts = group_counts(stars, 300, generator())
+    by_star = counts.reshape(300, FEWEST_GROUPS, 5)
+    assert (by_star == by_star[:, :, :1]).all()
+    assert (by_star[:, :, 0].sum(1) == FEWEST_GROUPS).all()
+    fewer = stars[:-5]
+    assert torch.equal(
+        group_counts(fewer, 300, generator()), image_counts(fewer, ["all"] * len(fewer), 300, generator())
+    )
+
+
+def test_the_mean_of_a_sample_is_that_of_its_values_repeated():
+    values, counts = torch.tensor([1.0, 2.0, 4.0]).double(), torch.tensor([[1, 1, 1], [0, 3, 1], [0, 0, 0]]).double()
+    means = resampled_mean(values, counts)
+    assert means[:2].tolist() == pytest.approx([7 / 3, 10 / 4])
+    assert means[2].isnan()
+
+
+def covered_by_stars(num_stars, *, trials=100):
+    """The share of experiments whose interval holds the truth, where sequences of five pairs are hard or easy."""
+    stars = torch.tensor([[6 * star, 6 * star + other] for star in range(num_stars) for other in range(1, 6)])
+    inside = [0, 0]
+    for seed in range(trials):
+        draws = generator(seed)
+        of_star = torch.randn(num_stars, generator=draws, dtype=torch.float64).repeat_interleave(5)
+        values = of_star + torch.randn(5 * num_stars, generator=draws, dtype=torch.float64)  # their mean is 0
+        for number, counts in enumerate((group_counts(stars, 300, draws), pair_counts(len(stars), 300, draws))):
+            low, high = interval(resampled_mean(values, counts)) or (0.0, 0.0)
+            inside[number] += low <= 0 <= high
+    return [count / trials for count in inside]
+
+
+@pytest.mark.parametrize("num_stars", [5, FEWEST_GROUPS, 30])
+def test_where_sequences_share_their_first_image_only_resampled_groups_hold_the_truth(num_stars):
+    by_group, by_pair = covered_by_stars(num_stars)
+    assert by_group >= 0.88
+    assert by_pair < 0.82

@@ -19,7 +19,13 @@ from rfp.evaluation.homography import (
     visible,
 )
 from rfp.evaluation.homography_estimators import HOMOGRAPHY_ESTIMATORS, find_homography
-from rfp.evaluation.homography_evaluation import evaluate_homographies, format_homographies, group_names
+from rfp.evaluation.homography_evaluation import evaluate_homographies
+from rfp.evaluation.homography_report import (
+    PlanarPairFigures,
+    format_homographies,
+    group_names,
+    summarise_homographies,
+)
 from rfp.records import InputError
 from tests.networks import TinyTestNetwork
 
@@ -245,7 +251,7 @@ def test_a_pair_without_a_homography_counts_and_the_figures_are_json(pairs):
     assert report.num_failed == 1
     assert report.pairs[0].corner_error_px is None
     assert report.pairs[0].repeatability == report.pairs[0].matching_score == 0
-    assert report.pairs[1] == alone.pairs[0]
+    assert report.pairs[1] == dataclasses.replace(alone.pairs[0], images=(2, 3))
     assert report.homography_auc["5"] == pytest.approx(alone.homography_auc["5"] / 2)
     assert report.homography_accuracy["5"] == alone.homography_accuracy["5"] / 2
     json.dumps(asdict(report), allow_nan=False)
@@ -263,9 +269,56 @@ def test_the_table_carries_figures_and_settings(report):
     lines = table.splitlines()
     assert lines[1].split()[1] == "3"
     assert f"{report.matching_accuracy['1']:.1f}" in lines[1]
-    assert [line.split()[0] for line in lines[1:7]] == ["before", "source", "source", "after", "source", "source"]
+    low, high = report.homography_auc_interval["5"]
+    assert lines[2].startswith("  95% ")
+    assert lines[2].endswith(f" {low:.1f}–{high:.1f}")
+    starts = ["before", "95%", "source", "source", "after", "95%", "source", "source"]  # two images have no interval
+    assert [line.split()[0] for line in lines[1:9]] == starts
+    assert "95% intervals: pairs that share images resampled together" in lines[-1]
     assert "opencv at 3 px" in table
     assert "images of 128 px, 256 key points" in table
+
+
+def test_the_markdown_table_has_the_same_figures_with_their_intervals_beside_them(report):
+    lines = format_homographies({"tiny": report}, markdown=True).splitlines()
+    assert lines[0].startswith("|  | pairs | MMA@1 | MMA@3 |")
+    low, high = report.matching_accuracy_interval["1"]
+    assert lines[2].startswith(f"| tiny | 3 | {report.matching_accuracy['1']:.1f} ({low:.1f}–{high:.1f}) | ")
+    assert f" | {report.repeatability:.1f} | {report.matching_score:.1f} | " in lines[2]
+    assert lines[3].startswith("| tiny: source 0 | 2 | ")
+    assert "opencv at 3 px." in "".join(lines)
+    assert "images of 128 px, 256 key points" in "".join(lines)
+
+
+def _figures(number, images, *, accuracy, corner_error):
+    by_px = {f"{px}": accuracy for px in range(1, 11)}
+    return PlanarPairFigures("drawn", f"{number}", images, (9, 9), 9, by_px, 50.0, 50.0, corner_error, 9)
+
+
+def test_pairs_of_one_sequence_stand_for_one_and_the_interval_says_so():
+    """Twelve sequences of five pairs, right or wrong as a whole, tell what twelve pairs tell and not what sixty do."""
+    errors = [0.0 if number % 3 else None for number in range(12)]
+    apart, together, alone = [], [], []
+    for number, error in enumerate(errors):
+        accuracy = 0.0 if error is None else 100.0
+        alone.append(_figures(number, (2 * number, 2 * number + 1), accuracy=accuracy, corner_error=error))
+        for other in range(5):
+            images = (6 * number, 6 * number + other + 1)
+            together.append(_figures(number, images, accuracy=accuracy, corner_error=error))
+            place = 10 * number + 2 * other
+            apart.append(_figures(number, (place, place + 1), accuracy=accuracy, corner_error=error))
+    widths = []
+    for pairs in (apart, together, alone):
+        report = summarise_homographies(pairs, {})
+        assert report.homography_auc["5"] == pytest.approx(report.matching_accuracy["3"])
+        for bounds in (report.homography_auc_interval["5"], report.matching_accuracy_interval["3"]):
+            low, high = bounds
+            assert low < 100 * 8 / 12 < high
+            widths.append(high - low)
+    assert widths[2:4] == pytest.approx(widths[4:6])
+    assert widths[2] > 1.7 * widths[0]
+    assert summarise_homographies(alone[:2], {}).homography_auc_interval == {"1": None, "3": None, "5": None}
+    assert summarise_homographies(alone[:2], {}).matching_accuracy_interval["3"] is None
 
 
 def test_an_image_is_computed_once_however_many_pairs_it_is_in(pairs):

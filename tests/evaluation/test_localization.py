@@ -9,13 +9,11 @@ import torch
 from rfp.evaluation.absolute_pose_estimators import ABSOLUTE_POSE_ESTIMATORS, find_absolute_pose
 from rfp.evaluation.localization import (
     LocalizationOptions,
-    QueryFigures,
     _lift,
-    _report,
     evaluate_localization,
-    format_localizations,
     pose_errors,
 )
+from rfp.evaluation.localization_report import QueryFigures, format_localizations, summarise_localization
 from rfp.evaluation.triangulation import PosedFeatures, Scene, triangulate
 from rfp.evaluation.true_poses import TruePose, read_true_poses
 from rfp.export.detection import DetectionOptions, FoundMatches
@@ -204,14 +202,42 @@ def test_a_query_without_a_pose_counts_and_the_figures_are_json(folder, report, 
 def test_shares_count_queries_within_both_thresholds():
     errors = [(0.1, 1.0), (0.1, 3.0), (0.4, 1.0), (None, None)]
     queries = [QueryFigures(f"{i}", position, rotation, 9, 9, 9) for i, (position, rotation) in enumerate(errors)]
-    found = _report(queries, ((0.25, 2.0), (0.5, 5.0)), {})
+    found = summarise_localization(queries, ((0.25, 2.0), (0.5, 5.0)), {})
     assert found.within == {"0.25, 2°": 25.0, "0.5, 5°": 75.0}
     assert found.median_position_error == pytest.approx(0.25)
     assert found.num_failed == 1
-    assert _report(queries[3:], ((0.25, 2.0),), {}).median_position_error is None
+    assert summarise_localization(queries[3:], ((0.25, 2.0),), {}).median_position_error is None
+
+
+def _queries(num_right, num_wrong):
+    errors = [(0.1, 1.0)] * num_right + [(None, None)] * num_wrong
+    return [QueryFigures(f"{i}", position, rotation, 9, 9, 9) for i, (position, rotation) in enumerate(errors)]
+
+
+def test_the_intervals_of_the_shares_are_those_of_resampled_queries():
+    """Of 40 queries the binomial's own spread; none of fewer than five, and none where all queries say the same."""
+    found = summarise_localization(_queries(30, 10), ((0.25, 2.0), (0.01, 2.0)), {})
+    low, high = found.within_interval["0.25, 2°"]
+    spread = 100 * 1.96 * math.sqrt(0.75 * 0.25 / 40)
+    assert (low, high) == pytest.approx((75 - spread, 75 + spread), abs=2.6)  # a step is one query, 2.5
+    assert found.within_interval["0.01, 2°"] is None
+    assert summarise_localization(_queries(3, 1), ((0.25, 2.0),), {}).within_interval == {"0.25, 2°": None}
+
+
+def test_the_table_has_an_interval_where_there_is_one(report):
+    found = summarise_localization(_queries(6, 4), ((0.25, 2.0), (0.01, 2.0)), report.settings)
+    low, high = found.within_interval["0.25, 2°"]
+    lines = format_localizations({"tiny": found}).splitlines()
+    assert lines[2].split() == ["95%", f"{low:.1f}–{high:.1f}"]
+    assert lines[-1].startswith("95% intervals: the queries resampled")
+    lines = format_localizations({"tiny": found}, markdown=True).splitlines()
+    assert lines[2].startswith(f"| tiny | 10 | 60.0 ({low:.1f}–{high:.1f}) | 0.0 | 0.1 | 1.000° | 4 | ")
+    assert "poselib at 2 px of the stored images, 4 folds." in lines[4]
+    assert "300 key points" in lines[5]
 
 
 def test_the_table_carries_figures_and_settings(report):
+    report = replace(report, within={"0.02, 0.5°": 100.0, "0.1, 2°": 100.0}, within_interval={})
     lines = format_localizations({"tiny": report}).splitlines()
     assert lines[0].split()[:5] == ["queries", "0.02,", "0.5°", "0.1,", "2°"]
     assert lines[1].split()[:2] == ["tiny", "5"]

@@ -165,7 +165,11 @@ def test_the_table_carries_figures_and_settings(report):
     assert f"{report.poses.auc['5']:.1f}" in lines[1]
     assert lines[2].split().count("–") == 5
     assert "300 key points, NMS radius 2, mutual nearest neighbours" in table
-    assert "known intrinsics" in table
+    assert "known intrinsics, pairs verified at 4 px of the stored images" in table
+    markdown = format_reconstructions({"before": report}, markdown=True).splitlines()
+    assert markdown[2].startswith(f"| before | 5/5 | {report.num_points} | {report.num_observations} | ")
+    assert "known intrinsics, pairs verified at 4 px of the stored images" in markdown[4]
+    assert "300 key points" in markdown[5]
 
 
 def test_pairs_to_match_are_all_or_those_close_by():

@@ -3,7 +3,14 @@ import pytest
 from matplotlib.colors import to_hex
 
 from rfp.data import read_image
-from rfp.plotting import ErrorCurve, draw_error_curves, draw_paired_errors, save_figure
+from rfp.plotting import (
+    AccuracyCurve,
+    ErrorCurve,
+    draw_accuracy_curves,
+    draw_error_curves,
+    draw_paired_errors,
+    save_figure,
+)
 from rfp.plotting.errors import BETTER, NEUTRAL, WORSE, recall_steps
 
 ERRORS = [0.5, 3.0, 3.0, 12.0, 180.0]
@@ -34,6 +41,28 @@ def test_every_run_is_a_line_with_its_areas_and_a_style_of_its_own(tmp_path):
     picture = read_image(tmp_path / "curves.png")
     for edge in (picture[:, :, :3], picture[:, :, -3:]):  # nothing is cut off, the note included
         assert edge.min() > 0.95
+
+
+def test_errors_may_be_others_than_those_of_poses():
+    (axes,) = draw_error_curves({"a": ErrorCurve([1.0], {"3": 60.0})}, largest=4.0, quantity="corners (pixels)").axes
+    assert axes.get_xlabel() == "corners (pixels)"
+    assert axes.get_xlim() == (0, 4)
+    assert axes.lines[1].get_xdata()[0] == 3.0
+
+
+def test_the_accuracy_of_each_run_is_a_line_over_the_thresholds_with_its_band(tmp_path):
+    accuracy = {"1": 20.0, "2": 40.0, "10": 80.0}
+    known = {"1": [10.0, 30.0], "2": [30.0, 50.0], "10": [70.0, 90.0]}
+    curves = {"before": AccuracyCurve(accuracy, known), "after": AccuracyCurve(accuracy, {**known, "2": None})}
+    figure = draw_accuracy_curves(curves, note="images of 640 px")
+    (axes,) = figure.axes
+    assert axes.lines[0].get_xydata().tolist() == [[1, 20], [2, 40], [10, 80]]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 2
+    (band,) = axes.collections  # the second run's is not known everywhere
+    assert band.get_paths()[0].get_extents().bounds == (1, 10, 9, 80)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["before", "after"]
+    save_figure(figure, tmp_path / "accuracy.png")
+    assert read_image(tmp_path / "accuracy.png").std() > 0
 
 
 def test_pairs_are_coloured_by_who_is_better_and_counted(tmp_path):

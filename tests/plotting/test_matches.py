@@ -67,9 +67,11 @@ def test_the_caption_counts():
     assert texts == ["mine: 4 matches"]
     known = _matches(4, error_px=torch.tensor([0.1, 0.2, 0.3, 9.0]))
     assert "4 matches, 3 (75%) within 1 px of the true" in draw_matches(RED, BLUE, known).texts[0].get_text()
-    estimated = [text.get_text() for text in draw_matches(RED, BLUE, replace(known, geometry="estimated")).texts]
-    assert "of the estimated epipolar geometry" in estimated[0]
-    assert estimated[1] == "distance to the estimated epipolar geometry (px)"
+    estimated = [
+        text.get_text() for text in draw_matches(RED, BLUE, replace(known, geometry="estimated homography")).texts
+    ]
+    assert "within 1 px of the estimated homography" in estimated[0]
+    assert estimated[1] == "distance to the estimated homography (px)"
 
 
 def test_a_long_caption_is_set_smaller_and_a_short_one_is_not():
