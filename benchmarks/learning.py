@@ -31,7 +31,7 @@ from torch import nn
 import rfp
 from rfp.cli.train import rendered_pairs
 from rfp.data import PosedPairs, RenderedPairs, SceneOptions, load_photographs
-from rfp.data.synthetic.relief import ReliefPairs
+from rfp.data.synthetic import ReliefPairs
 from rfp.policy import KeypointOptions, MatchOptions
 from rfp.robust.options import RansacOptions
 from rfp.rollout import ControlOptions, RolloutOptions

@@ -17,7 +17,7 @@ from rfp.cli.evaluation_pictures import (
     draw_worst_pairs,
 )
 from rfp.cli.networks import load_networks
-from rfp.cli.output import check_can_write, write_figures
+from rfp.cli.output import check_can_write, write_figures, write_table
 from rfp.data.sets import OpenedPairs, open_posed_pairs
 from rfp.evaluation import (
     Comparison,
@@ -33,7 +33,6 @@ from rfp.evaluation import (
     sweep,
 )
 from rfp.evaluation.feature_memory import timed
-from rfp.export.complete_files import complete_files
 from rfp.matching.match import MatcherName
 from rfp.records import InputError
 
@@ -106,9 +105,7 @@ def run(command: Evaluate) -> None:
     runs = [pair_errors(report, name) for name, report in reports.items()]
     comparison = compare(*runs) if len(runs) == 2 else None
     print(_tables(sweeps, chosen_px, comparison, markdown=False))
-    if command.markdown is not None:
-        with complete_files([command.markdown]) as (path,):
-            path.write_text(_tables(sweeps, chosen_px, comparison, markdown=True) + "\n", encoding="utf-8")
+    write_table(command.markdown, _tables(sweeps, chosen_px, comparison, markdown=True))
     write_figures(command.json, _figures(command, sweeps, chosen_px, comparison))
     if command.pictures is not None:
         deployment = Deployment(networks, command.matcher, command.num_keypoints, command.nms_radius, chosen_px, device)

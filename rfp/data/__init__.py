@@ -10,7 +10,16 @@ from rfp.data.images import read_image, resize_image
 from rfp.data.pair_selection import PairChoice
 from rfp.data.pairs import PairStream, PosedPairs
 from rfp.data.photographs import load_photographs
-from rfp.data.synthetic import RenderedBatch, RenderedPairs, RenderedSet, SceneOptions, rendered_set
+from rfp.data.synthetic import (
+    ReliefBatch,
+    ReliefOptions,
+    ReliefPairs,
+    RenderedBatch,
+    RenderedPairs,
+    RenderedSet,
+    SceneOptions,
+    rendered_set,
+)
 from rfp.records import InputError
 
 __all__ = [
@@ -22,6 +31,9 @@ __all__ = [
     "PairStream",
     "PhotometricAugmentation",
     "PosedPairs",
+    "ReliefBatch",
+    "ReliefOptions",
+    "ReliefPairs",
     "RenderedBatch",
     "RenderedPairs",
     "RenderedSet",

@@ -3,7 +3,8 @@
 from rfp.data.synthetic.held_out_layouts import HELD_OUT_LAYOUTS
 from rfp.data.synthetic.layouts import TRAINING_LAYOUTS
 from rfp.data.synthetic.options import SceneOptions
-from rfp.data.synthetic.pairs import RenderedPairs, RenderedSet, rendered_set
+from rfp.data.synthetic.pairs import ReliefPairs, RenderedPairs, RenderedSet, rendered_set
+from rfp.data.synthetic.relief import ReliefBatch, ReliefOptions
 from rfp.data.synthetic.rendering import RenderedBatch
 from rfp.data.synthetic.textures import FAMILIES, HELD_OUT_FAMILIES, TRAINING_FAMILIES, draw_textures
 
@@ -13,6 +14,9 @@ __all__ = [
     "HELD_OUT_LAYOUTS",
     "TRAINING_FAMILIES",
     "TRAINING_LAYOUTS",
+    "ReliefBatch",
+    "ReliefOptions",
+    "ReliefPairs",
     "RenderedBatch",
     "RenderedPairs",
     "RenderedSet",

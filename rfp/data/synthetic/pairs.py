@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rfp.data.synthetic.options import SceneOptions
+from rfp.data.synthetic.relief import ReliefBatch, ReliefNoise, ReliefOptions, draw_relief_noise, relief_on_noise
 from rfp.data.synthetic.rendering import RenderedBatch, draw_rendering_noise, render_on_noise
 from rfp.data.synthetic.texture_bank import TextureBank, make_bank
 from rfp.data.synthetic.textures import draw_textures
@@ -52,12 +53,8 @@ class RenderedPairs:
     @cached_property
     def ingredients(self) -> str:
         """The options and photographs that scenes are made of, in a few words that tell them from any others."""
-        options = f"options {hashlib.sha256(repr(self.options).encode()).hexdigest()[:8]}"
-        if self._photographs is None:
-            return options
-        digest = hashlib.sha256(repr(tuple(self._photographs.shape)).encode())
-        digest.update(self._photographs.numpy().tobytes())
-        return f"{options}, {len(self._photographs)} photographs {digest.hexdigest()[:8]}"
+        options = _options_digest(self.options)
+        return options if self._photographs is None else f"{options}, {_photographs_digest(self._photographs)}"
 
     def draw(self, count: int, *, generator: torch.Generator) -> list[PosedPair]:
         """The next ``count`` pairs, on the generator's device, rendered in one batch.
@@ -117,12 +114,97 @@ class RenderedPairs:
         return self._banks[device]
 
 
+class ReliefPairs:
+    """A stream of posed pairs, each of a photograph in a relief that is drawn anew (:mod:`rfp.data.synthetic.relief`).
+
+    Args:
+        photographs: (n, 3, s, s) RGB in [0, 1] of float32, or uint8, which takes a quarter of the memory.
+
+    Raises:
+        InputError: what is given as photographs is none.
+
+    Example:
+        >>> stream = ReliefPairs(torch.rand(2, 3, 96, 96), ReliefOptions(image_size=(48, 64)))
+        >>> pairs = stream.draw(2, generator=torch.Generator().manual_seed(0))
+        >>> len(pairs), pairs[0].image1.shape
+        (2, torch.Size([3, 48, 64]))
+    """
+
+    def __init__(self, photographs: Tensor, options: ReliefOptions | None = None) -> None:
+        _check_photographs(photographs)
+        self.options = ReliefOptions() if options is None else options
+        self._photographs = photographs.detach().cpu().contiguous()
+        self._on_device: dict[torch.device, Tensor] = {}
+
+    def __repr__(self) -> str:
+        height, width = self.options.image_size
+        return f"ReliefPairs({width}x{height} px, {self.ingredients})"
+
+    @cached_property
+    def ingredients(self) -> str:
+        """The options and photographs in a few words that tell them from any others."""
+        return f"{_options_digest(self.options)}, {_photographs_digest(self._photographs)}"
+
+    def draw(self, count: int, *, generator: torch.Generator) -> list[PosedPair]:
+        """The next ``count`` pairs, on the generator's device, made in one batch."""
+        return posed_pairs(self.render(count, generator=generator), "relief")
+
+    def render(self, count: int, *, generator: torch.Generator) -> ReliefBatch:
+        """The next ``count`` pairs with their depth.
+
+        Raises:
+            InputError: no pairs asked for.
+        """
+        if count < 1:
+            raise InputError(f"expected at least 1 pair in relief, got {count}")
+        return self._made(draw_relief_noise(count, self.options, generator=generator))
+
+    def fixed_set(self, num_pairs: int, *, seed: int, device: torch.device | str = "cpu") -> "RenderedSet":
+        """Pairs of the stream's making, made once and kept on a device, the same for the same seed and everywhere.
+
+        Raises:
+            InputError: no pairs asked for.
+        """
+        if num_pairs < 1:
+            raise InputError(f"expected at least 1 pair in relief, got {num_pairs}")
+        generator = torch.Generator().manual_seed(seed)
+        pairs: list[PosedPair] = []
+        for start in range(0, num_pairs, SET_CHUNK):
+            noise = draw_relief_noise(SET_CHUNK, self.options, generator=generator)
+            batch = self._made(map_tensors(noise, lambda value: value.to(device)))
+            for index, pair in enumerate(posed_pairs(batch, "relief"), start=start):
+                pairs.append(replace(pair, name=f"relief {index} ({self.ingredients}, seed {seed})"))
+        return RenderedSet(pairs[:num_pairs], max(self.options.image_size))
+
+    def _made(self, noise: ReliefNoise) -> ReliefBatch:
+        device = noise.photograph.device
+        if device not in self._on_device:
+            self._on_device[device] = self._photographs.to(device)
+        return relief_on_noise(self._on_device[device], noise, self.options)
+
+
+def _options_digest(options: SceneOptions | ReliefOptions) -> str:
+    return f"options {hashlib.sha256(repr(options).encode()).hexdigest()[:8]}"
+
+
+def _photographs_digest(photographs: Tensor) -> str:
+    digest = hashlib.sha256(repr(tuple(photographs.shape)).encode())
+    digest.update(photographs.numpy().tobytes())
+    return f"{len(photographs)} photographs {digest.hexdigest()[:8]}"
+
+
 def _checked(photographs: Tensor) -> Float[Tensor, "n 3 s s"]:
     """Photographs as float32 in [0, 1] on the CPU.
 
     Raises:
         InputError: they are no square RGB images in [0, 1] of float32, or of uint8.
     """
+    _check_photographs(photographs)
+    photographs = photographs.detach().cpu()
+    return (photographs / 255 if photographs.dtype == torch.uint8 else photographs).contiguous()
+
+
+def _check_photographs(photographs: Tensor) -> None:
     shape = tuple(photographs.shape)
     if photographs.ndim != 4 or shape[0] < 1 or shape[1] != 3 or shape[2] != shape[3] or shape[2] < 1:
         raise InputError(f"expected photographs of shape (n, 3, s, s), got {shape}; crop them to squares of one size")
@@ -131,14 +213,13 @@ def _checked(photographs: Tensor) -> Float[Tensor, "n 3 s s"]:
             f"expected photographs of float32 in [0, 1] or of uint8, got {photographs.dtype}; convert them"
         )
     if photographs.dtype == torch.uint8:
-        return (photographs.cpu() / 255).contiguous()
+        return
     low, high = (float(value) for value in photographs.aminmax())
     if not -1e-4 <= low <= high <= 1 + 1e-4:  # NaN fails, too; resizing may overshoot by rounding
         raise InputError(f"expected photographs in [0, 1], got {low:g} to {high:g}; divide bytes by 255, remove NaN")
-    return photographs.detach().cpu().contiguous()
 
 
-def posed_pairs(batch: RenderedBatch) -> list[PosedPair]:
+def posed_pairs(batch: RenderedBatch | ReliefBatch, scene: str = "rendered") -> list[PosedPair]:
     """The pairs of a batch as records, without depth."""
     return [
         PosedPair(
@@ -148,8 +229,8 @@ def posed_pairs(batch: RenderedBatch) -> list[PosedPair]:
             K2=batch.K[b, 1],
             R=batch.R[b],
             t=batch.t[b],
-            scene="rendered",  # its layout is known to the device alone
-            name="rendered pair",
+            scene=scene,  # a layout is known to the device alone
+            name=f"{scene} pair",
         )
         for b in range(batch.images.shape[0])
     ]

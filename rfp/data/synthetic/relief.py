@@ -5,17 +5,15 @@ Two other cameras look at this surface. Unlike a flat photograph it leaves one p
 rendered scene it shows the photograph once, sharp, and not tiled.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate
 
-from rfp.records import InputError, PosedPair
+from rfp.records import InputError
 
 LANDSCAPE = 128
 """Samples of the inverse depth along each side of a photograph; bilinear between them, for both cameras alike."""
@@ -90,100 +88,50 @@ class ReliefBatch:
     t: Float[Tensor, "B 3"]
 
 
-class ReliefPairs:
-    """A stream of posed pairs, each of a photograph in a relief that is drawn anew.
+@dataclass(frozen=True)
+class ReliefNoise:
+    """The uniforms that B pairs consume."""
 
-    Args:
-        photographs: (n, 3, s, s) RGB in [0, 1] of float32, or uint8.
+    photograph: Float[Tensor, "B"]
+    cameras: Float[Tensor, "B 20"]
+    waves: Float[Tensor, "B waves 4"]
 
-    Raises:
-        InputError: what is given as photographs is none.
 
-    Example:
-        >>> stream = ReliefPairs(torch.rand(2, 3, 96, 96), ReliefOptions(image_size=(48, 64)))
-        >>> pairs = stream.draw(2, generator=torch.Generator().manual_seed(0))
-        >>> len(pairs), pairs[0].image1.shape
-        (2, torch.Size([3, 48, 64]))
-    """
+def draw_relief_noise(count: int, options: ReliefOptions, *, generator: torch.Generator) -> ReliefNoise:
+    """The noise of ``count`` pairs, on the generator's device."""
 
-    def __init__(self, photographs: Tensor, options: ReliefOptions | None = None) -> None:
-        shape = tuple(photographs.shape)
-        if photographs.ndim != 4 or shape[0] < 1 or shape[1] != 3 or shape[2] != shape[3]:
-            raise InputError(
-                f"expected photographs of shape (n, 3, s, s), got {shape}; crop them to squares of one size"
-            )
-        if photographs.dtype not in (torch.float32, torch.uint8):
-            raise InputError(f"expected photographs of float32 or uint8, got {photographs.dtype}; convert them")
-        self.options = ReliefOptions() if options is None else options
-        self._photographs = photographs.cpu()
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=generator.device)
 
-    def __repr__(self) -> str:
-        height, width = self.options.image_size
-        return f"ReliefPairs({width}x{height} px, {self.ingredients})"
-
-    @cached_property
-    def ingredients(self) -> str:
-        """The options and photographs in a few words that tell them from any others."""
-        digest = hashlib.sha256(self._photographs.numpy().tobytes()).hexdigest()[:8]
-        options = hashlib.sha256(repr(self.options).encode()).hexdigest()[:8]
-        return f"options {options}, {len(self._photographs)} photographs {digest}"
-
-    def draw(self, count: int, *, generator: torch.Generator) -> list[PosedPair]:
-        """The next ``count`` pairs, on the generator's device."""
-        batch = self.render(count, generator=generator)
-        return [
-            PosedPair(
-                image1=batch.images[b, 0],
-                image2=batch.images[b, 1],
-                K1=batch.K[b, 0],
-                K2=batch.K[b, 1],
-                R=batch.R[b],
-                t=batch.t[b],
-                scene="relief",
-                name="photograph in relief",
-            )
-            for b in range(count)
-        ]
-
-    def render(self, count: int, *, generator: torch.Generator) -> ReliefBatch:
-        """The next ``count`` pairs with their depth.
-
-        Raises:
-            InputError: no pairs asked for.
-        """
-        if count < 1:
-            raise InputError(f"expected at least 1 pair, got {count}")
-        chosen = torch.randint(len(self._photographs), (count,), generator=generator, device=generator.device)
-        uniforms = torch.rand(count, 20 + 4 * self.options.waves, generator=generator, device=generator.device)
-        photographs = self._photographs.to(generator.device)[chosen]
-        if not photographs.is_floating_point():
-            photographs = photographs.float() / 255
-        return relief_on_noise(photographs, uniforms, self.options)
+    return ReliefNoise(uniform(count), uniform(count, 20), uniform(count, options.waves, 4))
 
 
 @torch.no_grad()
-def relief_on_noise(
-    photographs: Float[Tensor, "B 3 s s"], uniforms: Float[Tensor, "B U"], options: ReliefOptions
-) -> ReliefBatch:
-    """The pairs of given noise: a pure function without visits to the host."""
+def relief_on_noise(photographs: Tensor, noise: ReliefNoise, options: ReliefOptions) -> ReliefBatch:
+    """The pairs of given noise: a pure function without visits to the host.
+
+    Args:
+        photographs: (n, 3, s, s) RGB in [0, 1] of float32, or uint8, to choose from.
+    """
+    chosen = (noise.photograph * len(photographs)).long().clamp(max=len(photographs) - 1)
+    flat = photographs[chosen].float() / (1 if photographs.is_floating_point() else 255)
     height, width = options.image_size
     longer, side = max(height, width), photographs.shape[-1]
-    of_cameras, of_waves = uniforms[:, :20], uniforms[:, 20:].unflatten(1, (options.waves, 4))
     low, high = options.focal
-    focal = (low * (high / low) ** of_cameras[:, 0]) * longer
+    focal = (low * (high / low) ** noise.cameras[:, 0]) * longer
     # Half the photograph's side as its camera sees it: as many pixels of the view as the photograph has, at scale 1.
     extent = side / 2 / focal
-    R, centre = _cameras(of_cameras, options.shift * longer / focal, options)
-    landscape = _landscape(of_cameras, of_waves, extent, centre, options)
-    x = torch.arange(width, device=uniforms.device) - (width - 1) / 2
-    y = torch.arange(height, device=uniforms.device) - (height - 1) / 2
+    R, centre = _cameras(noise.cameras, options.shift * longer / focal, options)
+    landscape = _landscape(noise.cameras, noise.waves, extent, centre, options)
+    x = torch.arange(width, device=flat.device) - (width - 1) / 2
+    y = torch.arange(height, device=flat.device) - (height - 1) / 2
     pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
     images, depths = [], []
     for camera in (0, 1):
         seen, depth = _seen(pixels, focal, R[:, camera], centre[:, camera], landscape, extent)
-        images.append(_sampled(photographs, seen, options.supersampling))
+        images.append(_sampled(flat, seen, options.supersampling))
         depths.append(depth)
-    K = uniforms.new_zeros(len(uniforms), 3, 3)
+    K = flat.new_zeros(len(flat), 3, 3)
     K[:, 0, 0] = K[:, 1, 1] = focal
     K[:, 0, 2], K[:, 1, 2], K[:, 2, 2] = (width - 1) / 2, (height - 1) / 2, 1.0
     between = R[:, 1] @ R[:, 0].mT
