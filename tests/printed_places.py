@@ -1,6 +1,5 @@
 """A folder in which the commands that the documentation prints find what they name: folders, models, files, runs."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -66,7 +65,6 @@ def _with_photographs(folder: Path) -> Path:
         path.unlink()
     records = (folder / "pairs.json").read_text()
     (folder / "pairs.json").write_text(re.sub(r"(\d+)\.png", lambda match: f"{int(match[1]) + 1}.jpg", records))
-    json.loads((folder / "pairs.json").read_text())
     return folder
 
 

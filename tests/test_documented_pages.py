@@ -61,6 +61,7 @@ def run_of_aliked(tmp_path_factory, places) -> Path:
 
 @pytest.fixture(scope="session")
 def colmap_model(tmp_path_factory, places) -> Path:
+    pytest.importorskip("pycolmap", reason="the page begins with a COLMAP model")
     return make_model(tmp_path_factory.mktemp("model") / "model", places / "photos", places / "data" / "door")
 
 
