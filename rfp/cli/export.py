@@ -75,7 +75,8 @@ class Colmap:
       every two images:       rfp export colmap photos/ database.db
       one camera took all:    rfp export colmap photos/ database.db --one-camera
       posed pairs, their K:   rfp export colmap lund_door/ database.db
-      then:                   colmap mapper --database_path database.db --image_path photos --output_path model
+      then:                   mkdir -p model
+                              colmap mapper --database_path database.db --image_path photos --output_path model
       or, in Python:          pycolmap.incremental_mapping("database.db", "photos", "model")
 
     The mapper refines intrinsics unless --Mapper.ba_refine_focal_length 0 tells it not to; do that with known ones.
@@ -165,7 +166,7 @@ def write_colmap(command: Colmap) -> None:
     # COLMAP refines intrinsics unless told not to, and with few images drifts away from right ones.
     keep = " --Mapper.ba_refine_focal_length 0 --Mapper.ba_refine_extra_params 0" if images.K else ""
     print(
-        f"database: {command.database}; next:\n  colmap mapper --database_path {command.database} "
+        f"database: {command.database}; next:\n  mkdir -p model && colmap mapper --database_path {command.database} "
         f"--image_path {images.root} --output_path model{keep}"
     )
 

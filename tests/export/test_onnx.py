@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from contextlib import redirect_stdout
 
 import jaxtyping
@@ -20,7 +21,9 @@ from rfp.export.programs import largest_differences, trace_network, write_progra
 from rfp.models import SuperPoint
 from rfp.records import DenseFeatures, InputError
 from rfp.rollout import SubpixelNetwork
+from tests.export.exif import write_jpeg
 from tests.networks import TinyTestNetwork
+from tests.printed_commands import ROOT, blocks
 
 SIZES = [(1, 40, 120), (3, 97, 33)]  # batch, height, width; neither traced nor looked at by the exporter
 PARTS = ["net{}", "net.describe{}", "net.refine{}"]
@@ -83,6 +86,36 @@ def assert_onnxruntime_agrees(exported: Exported, batch: int, height: int, width
         if isinstance(exported.network, SubpixelNetwork):
             refined = exported.run_onnx("net.refine.onnx", xy_px=xy_px, **found)["refined_xy_px"]
             torch.testing.assert_close(refined, exported.network.refine(features, xy_px), atol=1e-4, rtol=0)
+
+
+@pytest.fixture
+def printed(tiny, tmp_path, monkeypatch, corner_views) -> dict[str, str]:
+    """The page's blocks by the package that they use, where they find the files and the image that they name."""
+    for path in tiny.folder.iterdir():
+        shutil.copy(path, tmp_path / path.name.replace("net", "tiny"))
+    write_jpeg(tmp_path / "a.jpg", (corner_views[0].image * 255).round().byte().permute(1, 2, 0).flip(-1).numpy())
+    monkeypatch.chdir(tmp_path)
+    found = [block.code for block in blocks(ROOT / "docs" / "weights-and-onnx.md", "py")]
+    return {name: code for name in ("onnxruntime", "torch.export") for code in found if name in code}
+
+
+def test_the_detector_that_the_page_prints_finds_what_rfp_finds(printed):
+    """In an image with fewer local maxima than points are asked for."""
+    names = {}
+    exec(compile(printed["onnxruntime"], "weights-and-onnx.md", "exec"), names)
+    found = rfp.detect(rfp.load_pretrained("tiny"), torch.from_numpy(names["images"]), num_keypoints=1024)
+    places, descriptors = (torch.from_numpy(names[name][0]) for name in ("xy_px", "descriptors"))
+    assert 300 < len(places) == found.valid.sum() < 1024
+    exactly = "donot_use_mm_for_euclid_dist"
+    distance, same = torch.cdist(found.xy_px[found.valid], places, compute_mode=exactly).min(dim=1)
+    assert distance.max() < 0.01
+    torch.testing.assert_close(descriptors[same], found.descriptor[found.valid], atol=1e-2, rtol=0)
+
+
+def test_the_program_that_the_page_prints_runs(printed):
+    names = {}
+    exec(compile(printed["torch.export"], "weights-and-onnx.md", "exec"), names)
+    assert names["log_heat"].shape == (1, 480, 640)
 
 
 def assert_torch_programs_agree(exported: Exported) -> None:
