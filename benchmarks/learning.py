@@ -29,7 +29,7 @@ from report_sets import REPORT, SETTINGS, data_root
 from torch import nn
 
 import rfp
-from rfp.cli.train import rendered_pairs
+from rfp.cli.training_sets import rendered_pairs
 from rfp.data import PosedPairs, RenderedPairs, SceneOptions, load_photographs
 from rfp.data.synthetic import ReliefPairs
 from rfp.policy import KeypointOptions, MatchOptions

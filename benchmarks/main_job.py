@@ -24,7 +24,8 @@ from machine import machine
 from report_sets import SETTINGS, judge
 
 import rfp
-from rfp.cli.train import HELD_OUT, Train, held_out_scenes
+from rfp.cli.training_command import Train
+from rfp.cli.training_sets import HELD_OUT, held_out_scenes
 from rfp.training.checkpoint import write_json
 from rfp.training.metrics_log import read_metrics
 from rfp.training.trainer import judged

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -28,6 +30,20 @@ def session_pairs_folder(tmp_path_factory, corner_views) -> Path:
 def pairs_folder(tmp_path, corner_views) -> Path:
     """A small folder of posed pairs that this test may break."""
     return write_pairs_folder(tmp_path / "corner", corner_views)
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """Two busy pictures, one grey with 16 bits, in a subfolder with a name beyond ASCII."""
+    folder = tmp_path_factory.mktemp("photographs") / "Bilder für später"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for name, shape, largest in (("a.png", (30, 40, 3), 255), ("b.png", (40, 30), 65535)):
+        coarse = generator.uniform(0, largest, shape)
+        pixels = cv2.resize(coarse, (shape[1] * 6, shape[0] * 6), interpolation=cv2.INTER_CUBIC).clip(0, largest)
+        pixels = pixels.astype(np.uint8 if largest == 255 else np.uint16)
+        (folder / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    return folder.parent
 
 
 @pytest.fixture

@@ -58,10 +58,11 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
         pretraining_command,
         reconstruct,
         train,
+        training_command,
     )
 
     commands: dict[type, tuple[str, Callable[[Any], Any]]] = {
-        train.Train: ("train", train.train),
+        training_command.Train: ("train", train.train),
         plot.Plot: ("plot", plot.run),
         diagnose.Diagnose: ("diagnose", diagnose.run),
         pretraining_command.Pretrain: ("pretrain", pretrain.pretrain),
@@ -78,10 +79,10 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
     chosen, resumed = arguments[0], _run_to_resume(arguments)
     start = None
     if resumed:
-        module = {"train": train, "pretrain": pretraining_command}[chosen]
+        module = {"train": training_command, "pretrain": pretraining_command}[chosen]
         start = tyro.conf.subcommand(chosen, default=module.defaults_to_resume(resumed))
     elif chosen == "train" and "--paper" in arguments:
-        start = tyro.conf.subcommand("train", default=train.defaults_of_the_paper())
+        start = tyro.conf.subcommand("train", default=training_command.defaults_of_the_paper())
     alternatives = tuple(
         Annotated[options, start if start and name == chosen else tyro.conf.subcommand(name)]
         for options, (name, _) in commands.items()

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from rfp.cli.device import choose_device
 from rfp.cli.output import check_can_write, write_figures
-from rfp.cli.train import MAIN_JOB, VALIDATION_SEED
+from rfp.cli.training_command import MAIN_JOB
+from rfp.cli.training_sets import VALIDATION_SEED
 from rfp.cli.verdict import verdict
 from rfp.data.sets import open_posed_pairs
 from rfp.data.synthetic import RenderedPairs, SceneOptions

@@ -9,7 +9,7 @@ import tyro
 
 from rfp.cli.output import check_can_write
 from rfp.data.homographies import HomographyOptions
-from rfp.data.synthetic import SceneOptions
+from rfp.data.synthetic import ReliefOptions, SceneOptions
 from rfp.records import InputError
 from rfp.training.checkpoint import check_no_run, first_difference
 from rfp.training.options import options_from_json
@@ -28,25 +28,29 @@ class Pretrain:
     Without any option: tiny from random weights, on textures made by code, for about ten minutes on two cores after
     the labelling. --photographs makes it much better. The run folder then serves rfp train --network RUN.
 
-    What teaches: homographies of photographs and textures; with --rendered, rendered scenes and their exact
-    correspondences; with --data, real posed pairs and the teacher's matches that the true pose confirms. The last two
-    are the pairs of rfp train with the same seed, scenes and folders.
+    What teaches: homographies of photographs and textures; with --rendered or --in-relief, rendered scenes or
+    photographs in relief, and their exact correspondences; with --data, real posed pairs and the teacher's matches that
+    the true pose confirms. The last three are the pairs of rfp train with the same seed, scenes and folders.
     """
 
     network: str | None = None
     """A pretrained network's name, or a run folder or weights file to go on from, batch-norm statistics frozen;
     without one, tiny from random weights."""
     photographs: Path | None = None
-    """Folder of photographs, flat or worn by rendered scenes; without one, textures alone teach."""
+    """Folder of photographs, flat or worn by rendered scenes, or in relief; without one, textures alone teach."""
     rendered: bool = False
     """Learn from rendered scenes."""
     scenes: SceneOptions = field(default_factory=SceneOptions)
     """What is rendered with --rendered."""
+    in_relief: bool = False
+    """Learn from photographs in relief: the pairs of rfp train --in-relief, with exact correspondences."""
+    relief: ReliefOptions = field(default_factory=ReliefOptions)
+    """How they stand out, and the cameras that look at them."""
     data: tuple[Path, ...] = ()
     """Folders of posed pairs, or files of known sets, to learn from."""
     max_error_px: float = 1.0
-    """With --rendered, how near a teacher's key point must be to the counterpart of another to label the detector;
-    with --data, to the true epipolar geometry."""
+    """With --rendered or --in-relief, how near a teacher's key point must be to the counterpart of another to label the
+    detector; with --data, to the true epipolar geometry."""
     crops: int = 8
     """Square crops of each photograph, at scales and places of their own."""
     textures: int = 64
@@ -91,6 +95,7 @@ def defaults_to_resume(folder: Path) -> Pretrain:
         for name in ("data", "validation"):
             command[name] = tuple(map(Path, command[name]))
         command["scenes"] = options_from_json(SceneOptions, command["scenes"])
+        command["relief"] = options_from_json(ReliefOptions, command["relief"])
         command["photographs"] = Path(command["photographs"]) if command["photographs"] else None
         began = options_from_json(PretrainingOptions, options)
         return Pretrain(**command, output=folder, resume=folder, options=began)
@@ -121,14 +126,20 @@ def check(command: Pretrain) -> None:
 def _check_kind_of_pairs(command: Pretrain) -> None:
     """Refuse options of another kind than the one that teaches, which would change nothing."""
     flat = ("crops", "textures", "source_size", "view_size", "adaptations")
-    scenes = command.rendered or bool(command.data)
-    if command.rendered and command.data:
-        raise InputError("--rendered and --data: expected one of them, got both; the pairs of a run are of one kind")
+    scenes = command.rendered or command.in_relief or bool(command.data)
+    if command.rendered + command.in_relief + bool(command.data) > 1:
+        raise InputError(
+            "--rendered, --in-relief and --data: expected one of them, got more; the pairs of a run are of one kind"
+        )
+    if command.in_relief and command.photographs is None:
+        raise InputError("--in-relief: expected --photographs FOLDER, got none; they are what stands out")
+    if not command.in_relief and command.relief != ReliefOptions():
+        raise InputError("--relief.… are for --in-relief; say it, too")
     if command.data and (command.photographs is not None or command.teacher == CORNERS):
         raise InputError("--data: a network as --teacher proposes its matches; leave out --photographs, and no corners")
     if scenes and any(getattr(command, name) != getattr(Pretrain(), name) for name in flat):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in flat)
-        raise InputError(f"{flags} are for homographies; leave them out beside --rendered and --data")
+        raise InputError(f"{flags} are for homographies; leave them out beside --rendered, --in-relief and --data")
     if not command.rendered and command.scenes != SceneOptions():
         raise InputError("--scenes are for --rendered; say it, too")
     if not command.max_error_px > 0:

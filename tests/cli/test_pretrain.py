@@ -83,6 +83,15 @@ def test_rendered_scenes_teach_with_corners_for_labels(tmp_path):
     assert main(["pretrain", "--resume", str(tmp_path), "--scenes.num-textures", "3"]) == 2
 
 
+def test_photographs_in_relief_teach_and_a_run_on_them_goes_on(tmp_path, photographs):
+    command = ["pretrain", "--network", "tiny", "--in-relief", "--photographs", str(photographs)]
+    options = ["--relief.image-size", "64", "80", "--teacher", "corners", "--output", str(tmp_path / "run")]
+    assert main([*command, *options, *PAIRS, "--steps", "2"]) == 0
+    assert "ReliefPairs(80x64 px" in json.loads((tmp_path / "run" / "summary.json").read_text())["data"]
+    assert main(["pretrain", "--resume", str(tmp_path / "run"), "--steps", "3"]) == 0
+    assert main(["pretrain", "--resume", str(tmp_path / "run"), "--relief.waves", "3"]) == 2
+
+
 def test_real_pairs_teach_with_the_matches_that_their_pose_confirms(session_pairs_folder, tmp_path, capsys):
     data = ["--data", str(session_pairs_folder), "--image-size", "96", "--network", "tiny", "--teacher", "tiny"]
     assert main(["pretrain", *data, *PAIRS, "--steps", "2", "--output", str(tmp_path)]) == 0
@@ -104,7 +113,9 @@ def test_real_pairs_teach_with_the_matches_that_their_pose_confirms(session_pair
         (["--teacher", "nobody"], "--teacher corners"),
         (["--network", "nobody"], "expected a network's name"),
         (["--teacher", "corners", "--distillation-weight", 1], "corners have no descriptors"),
-        (["--rendered", "--data", "somewhere"], "expected one of them, got both"),
+        (["--rendered", "--data", "somewhere"], "expected one of them, got more"),
+        (["--in-relief"], "expected --photographs FOLDER, got none"),
+        (["--relief.waves", 3], "are for --in-relief"),
         (["--rendered", "--crops", 3], "are for homographies"),
         (["--data", "somewhere", "--teacher", "corners"], "a network as --teacher proposes"),
         (["--scenes.num-textures", 2], "--scenes are for --rendered"),

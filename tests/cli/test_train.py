@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rfp.cli import main
-from rfp.cli.train import HELD_OUT, Train, _sets
+from rfp.cli.training_command import Train
+from rfp.cli.training_sets import HELD_OUT, training_sets
 from rfp.data.synthetic import HELD_OUT_FAMILIES, HELD_OUT_LAYOUTS, RenderedPairs
 
 FAST = [
@@ -121,8 +122,33 @@ def test_without_data_it_renders_its_own_and_judges_on_what_it_does_not_train_on
     assert resumed["before"] == figures["before"], "the resumed run is judged on the same pairs"
 
 
+def test_photographs_in_relief_teach_and_a_run_on_them_goes_on(tmp_path, photographs, capsys):
+    output = tmp_path / "run"
+    relief = ["--in-relief", "--photographs", str(photographs), "--relief.image-size", "96", "128"]
+    sets = ["--device", "cpu", "--rendered-validation", "2", "--rendered-report", "0"]
+    assert main(["train", *relief, *sets, "--output", str(output), *FAST[2:], "--steps", "2"]) == 0
+    assert [row["step"] for row in json.loads((output / "summary.json").read_text())["validations"]] == [0, 2]
+    assert "ReliefPairs(128x96 px" in capsys.readouterr().out
+    assert main(["train", "--resume", str(output), "--steps", "3"]) == 0
+    assert main(["train", "--resume", str(output), "--relief.waves", "3"]) == 2
+    says(capsys, "resume with the same")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--in-relief"], ["--in-relief", "--photographs FOLDER"]),
+        (["--in-relief", "--photographs", "here", "--data", "there"], ["--in-relief", "no --data"]),
+        (["--relief.waves", "3"], ["--relief.", "--in-relief"]),
+    ],
+)
+def test_relief_without_photographs_is_refused(arguments, words, capsys):
+    assert main(["train", *arguments]) == 2
+    says(capsys, *words)
+
+
 def test_the_pairs_in_the_table_share_no_layout_and_no_texture_with_those_of_training(tmp_path):
-    sets = _sets(Train(rendered_report=1, rendered_validation=1), torch.device("cpu"))
+    sets = training_sets(Train(rendered_report=1, rendered_validation=1), torch.device("cpu"))
     assert sets.reports[HELD_OUT][0].scene in HELD_OUT_LAYOUTS
     assert isinstance(sets.train, RenderedPairs)
     assert not set(sets.train.options.layouts) & set(HELD_OUT_LAYOUTS)

@@ -16,20 +16,6 @@ from tests.data.colmap_models import read_grey
 SMALL = PhotographOptions(image_size=(96, 128), texture_size=128)
 
 
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    """Two busy pictures, one grey with 16 bits, in a subfolder with a name beyond ASCII."""
-    folder = tmp_path_factory.mktemp("photographs") / "Bilder für später"
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    for name, shape, largest in (("a.png", (30, 40, 3), 255), ("b.png", (40, 30), 65535)):
-        coarse = generator.uniform(0, largest, shape)
-        pixels = cv2.resize(coarse, (shape[1] * 6, shape[0] * 6), interpolation=cv2.INTER_CUBIC).clip(0, largest)
-        pixels = pixels.astype(np.uint8 if largest == 255 else np.uint16)
-        (folder / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-    return folder.parent
-
-
 def _records(folder, name="pairs.json"):
     return json.loads((folder / name).read_text(encoding="utf-8"))
 

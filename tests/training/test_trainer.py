@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from rfp.cli.train import VALIDATION_SEED
+from rfp.cli.training_sets import VALIDATION_SEED
 from rfp.data import GeometricAugmentation, PhotometricAugmentation, PosedPairs
 from rfp.data.loading import batch_indices
 from rfp.models.pretrained import load_weights
