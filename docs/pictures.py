@@ -11,7 +11,15 @@ from mkdocs.structure.files import File
 from torch import Tensor
 
 import rfp
-from rfp.data import HomographyOptions, HomographyPairs, RenderedBatch, RenderedPairs, draw_homography_pairs
+from rfp.data import (
+    HomographyOptions,
+    HomographyPairs,
+    ReliefBatch,
+    ReliefPairs,
+    RenderedBatch,
+    RenderedPairs,
+    draw_homography_pairs,
+)
 from rfp.data.synthetic.textures import FAMILIES, HELD_OUT_FAMILIES, draw_textures
 from rfp.geometry.camera import normalize_points
 from rfp.plotting import DrawnMatches, draw_matches, draw_runs
@@ -33,6 +41,7 @@ def pictures() -> dict[str, bytes]:
     made = {name: to_png(figure) for name, figure in tiny_pictures().items()}
     made["training_runs"] = to_png(training_runs_picture())
     made["rendered_pairs"] = to_png(rendered_pairs_picture())
+    made["relief_pairs"] = to_png(relief_pairs_picture())
     made["texture_families"] = to_png(texture_families_picture())
     return made
 
@@ -96,27 +105,45 @@ def rendered_pairs_picture() -> Figure:
     """Pairs of the default range, two in a row: both images, the depth of the first, and points carried by it."""
     stream = RenderedPairs()
     batch = stream.render(NUM_RENDERED_PAIRS, generator=torch.Generator().manual_seed(0))
+    layouts = [stream.options.layouts[int(place)] for place in batch.layout]
+    return pairs_picture(batch, layouts, [f"{overlap:.0%} seen by both" for overlap in batch.overlap], " m")
+
+
+def relief_pairs_picture() -> Figure:
+    """The same of single pictures in relief; textures stand in for photographs, which the site would have to carry."""
+    families = ("letters", "posters", "facade", "mosaic", "shapes", "masonry")
+    textures = [
+        draw_textures(1, size=512, families=(family,), generator=torch.Generator().manual_seed(4))
+        for family in families
+    ]
+    batch = ReliefPairs(torch.cat(textures)).render(NUM_RENDERED_PAIRS, generator=torch.Generator().manual_seed(2))
+    angles = torch.rad2deg(torch.acos(batch.R[:, 2, 2].clamp(-1, 1)))
+    return pairs_picture(batch, [""] * NUM_RENDERED_PAIRS, [f"axes {angle:.0f}° apart" for angle in angles], "")
+
+
+def pairs_picture(batch: RenderedBatch | ReliefBatch, first_titles, second_titles, unit: str) -> Figure:
+    """Two pairs in a row: both images, the depth of the first, and points carried by it."""
     xy1, xy2, seen = carried_points(batch)
     colours = torch.linspace(0, 1, len(xy1)).numpy()
     figure = Figure(figsize=(10, 4.45), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)  # type: ignore
     halves: list[SubFigure] = list(figure.subfigures(1, 2, wspace=0.02))  # type: ignore
-    axes = [row for half in halves for row in half.subplots(NUM_RENDERED_PAIRS // 2, 3)]
+    axes = [row for half in halves for row in half.subplots(len(batch.images) // 2, 3)]
     for b, (first, second, third) in enumerate(axes):
         for camera, (axis, points) in enumerate(((first, xy1), (second, xy2[b]))):
             axis.imshow(batch.images[b, camera].permute(1, 2, 0).numpy())
             points, colour = points.numpy()[seen[b].numpy()], colours[seen[b].numpy()]
             axis.scatter(*points.T, c=colour, cmap="turbo", vmin=0, vmax=1, s=16, edgecolors="white", linewidths=0.6)
         third.imshow(batch.depth[b, 0].log().numpy(), cmap="viridis")
-        first.set_title(stream.options.layouts[int(batch.layout[b])], fontsize=8)
-        second.set_title(f"{batch.overlap[b]:.0%} seen by both", fontsize=8)
-        third.set_title(f"depth {batch.depth[b, 0].min():.1f} to {batch.depth[b, 0].max():.1f} m", fontsize=8)
+        first.set_title(first_titles[b], fontsize=8)
+        second.set_title(second_titles[b], fontsize=8)
+        third.set_title(f"depth {batch.depth[b, 0].min():.1f} to {batch.depth[b, 0].max():.1f}{unit}", fontsize=8)
         for axis in (first, second, third):
             axis.set_axis_off()
     return figure
 
 
-def carried_points(batch: RenderedBatch) -> tuple[Float[Tensor, "N 2"], Tensor, Tensor]:
+def carried_points(batch: RenderedBatch | ReliefBatch) -> tuple[Float[Tensor, "N 2"], Tensor, Tensor]:
     """A grid of pixels of image 1, where depth and pose carry them in image 2, and whether they are seen there.
 
     X2 = R (depth · K1⁻¹ (x, y, 1)) + t, then K2. What hides a point from camera 2 has a smaller depth there.

@@ -17,10 +17,12 @@ from rfp.records import InputError
 
 LANDSCAPE = 128
 """Samples of the inverse depth along each side of a photograph; bilinear between them, for both cameras alike."""
-SLOPE = 0.5
+SLOPE = 0.7
 """Largest product of the slope of the inverse depth and the cameras' offset: below 1 no part of the surface hides
 another, and each step towards the point that a pixel sees leaves this share of the error."""
-STEPS = 16
+STEPS = 24
+PLANE_SHARE = 0.3
+"""Largest share of the slope that a plane may have: the waves have the rest, and they are what makes a pose certain."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,9 @@ class ReliefOptions:
     """Of the shortest wave, over the photograph."""
     slant: float = 0.6
     """Largest change of the inverse depth over the photograph by its mean slope, as a share of it in the middle."""
-    tilt_deg: float = 20.0
-    """Largest angle between the first camera's axis and the photograph's."""
-    angle_deg: tuple[float, float] = (6.0, 30.0)
+    tilt_deg: float = 15.0
+    """Largest angle between the photograph's axis and the middle of the directions from which the cameras look."""
+    angle_deg: tuple[float, float] = (6.0, 40.0)
     """Between the directions from which the two cameras see the point that they look at."""
     roll_deg: float = 15.0
     """Largest rotation of either camera about its axis."""
@@ -57,9 +59,9 @@ class ReliefOptions:
                 f"{self.image_size}, {self.waves} and {self.supersampling}"
             )
         low, high = self.angle_deg
-        if not (0 < low <= high and self.tilt_deg >= 0 and self.tilt_deg + high <= 60):
+        if not (0 < low <= high and self.tilt_deg >= 0 and self.tilt_deg + high / 2 <= 45):
             raise InputError(
-                "expected angle_deg from above 0, and tilt_deg with the largest angle at most 60 degrees, got "
+                "expected angle_deg from above 0, and tilt_deg with half the largest angle at most 45 degrees, got "
                 f"{self.angle_deg} and {self.tilt_deg}"
             )
         if not (0 < self.focal[0] <= self.focal[1] and self.scale >= 1 and self.shift >= 0):
@@ -145,11 +147,11 @@ def _cameras(
     """World to camera and the centres, in the frame of the photograph's camera; both look at points near (0, 0, 1)."""
     signed = 2 * u - 1
     tilt = math.radians(options.tilt_deg) * u[:, 1].sqrt()  # equal areas of the disc of tilts
-    first = _towards(tilt, 2 * math.pi * u[:, 2])
+    middle = _frame(-_towards(tilt, 2 * math.pi * u[:, 2]))
     least, most = (math.radians(angle) for angle in options.angle_deg)
-    turned = _towards(least + (most - least) * u[:, 3], 2 * math.pi * u[:, 4])
-    # The second direction lies at that angle from the first: turned about the axis of the photograph, then tilted.
-    second = (_frame(-first) @ (turned * turned.new_tensor([1, 1, -1]))[..., None])[..., 0] * -1
+    half, azimuth = (least + (most - least) * u[:, 3]) / 2, 2 * math.pi * u[:, 4]
+    # To either side of the middle direction: the photograph's own camera stays between the two, and near to both.
+    first, second = ((middle @ _towards(side * half, azimuth)[..., None])[..., 0] for side in (1, -1))
     rotations, centres = [], []
     for camera, direction in enumerate((first, second)):
         columns = slice(5 + 6 * camera, 11 + 6 * camera)
@@ -191,12 +193,13 @@ def _landscape(
     """
     offset = (centre[..., :2].norm(dim=-1) + centre[..., 2].abs() * extent[:, None]).amax(dim=1)
     steepest = SLOPE / offset.clamp_min(SLOPE)
-    slope = torch.minimum(options.slant * u[:, 17] / extent, steepest * u[:, 17])
+    slope = torch.minimum(options.slant * u[:, 17] / extent, PLANE_SHARE * steepest * u[:, 17])
     azimuth = 2 * math.pi * u[:, 18]
-    cycles = 0.5 + (options.cycles - 0.5) * waves[..., 0]
+    least = min(1.0, options.cycles)
+    cycles = least + (options.cycles - least) * waves[..., 0]
     number = math.pi * cycles / extent[:, None]  # of radians for a unit of u
     share = waves[..., 1] / waves[..., 1].sum(dim=1, keepdim=True).clamp_min(1e-6)
-    height = ((steepest - slope) * (0.3 + 0.7 * u[:, 19]))[:, None] * share / number
+    height = ((steepest - slope) * (0.5 + 0.5 * u[:, 19]))[:, None] * share / number
     direction, phase = 2 * math.pi * waves[..., 2], 2 * math.pi * waves[..., 3]
     along = torch.linspace(-1, 1, LANDSCAPE, device=u.device)
     y, x = (axis[None] * extent[:, None, None] for axis in torch.meshgrid(along, along, indexing="ij"))

@@ -142,7 +142,7 @@ def test_labels_through_the_depth_are_counterparts():
         {"supersampling": 0},
         {"angle_deg": (0.0, 10.0)},
         {"angle_deg": (20.0, 10.0)},
-        {"tilt_deg": 45.0},
+        {"tilt_deg": 40.0},
         {"focal": (0.0, 1.0)},
         {"scale": 0.9},
         {"slant": 1.0},
