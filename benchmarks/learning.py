@@ -17,7 +17,7 @@ that was cut off goes on from its folder, and the file gets each figure as it co
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,9 +29,8 @@ from report_sets import REPORT, SETTINGS, data_root
 from torch import nn
 
 import rfp
-from rfp.cli.training_sets import rendered_pairs
-from rfp.data import PosedPairs, RenderedPairs, SceneOptions, load_photographs
-from rfp.data.synthetic import ReliefPairs
+from rfp.cli.training_sets import relief_pairs, rendered_pairs
+from rfp.data import PosedPairs, ReliefOptions, ReliefPairs, RenderedPairs, SceneOptions
 from rfp.policy import KeypointOptions, MatchOptions
 from rfp.robust.options import RansacOptions
 from rfp.rollout import ControlOptions, RolloutOptions
@@ -64,6 +63,8 @@ class Options:
     """Range of the rendered viewpoints."""
     photographs: Path | None = None
     """Folder of photographs that rendered scenes wear beside textures made by code, or that stand out in relief."""
+    relief: ReliefOptions = field(default_factory=ReliefOptions)
+    """How they stand out."""
     network: str = "tiny"
     """The start: a name, run folder or weights file."""
     steps: int = 1000
@@ -144,11 +145,7 @@ def source_of(trained_on: str, options: Options) -> PosedPairs | RenderedPairs |
     if trained_on == RELIEF:
         if options.photographs is None:
             raise SystemExit("--source relief: expected --photographs FOLDER, got none")
-        draw = torch.Generator().manual_seed(0)
-        crops = load_photographs(
-            options.photographs, size=480, crops=3, largest_scale=2.0, dtype=torch.uint8, generator=draw
-        )
-        return ReliefPairs(crops)
+        return relief_pairs(options.photographs, options.relief)
     if trained_on == RENDERED:
         return rendered_pairs(getattr(SceneOptions, options.difficulty)(), options.photographs)
     return PosedPairs([data_root() / name for name in trained_on.split("+")], image_size=320)
@@ -191,7 +188,8 @@ def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Mo
     else:
         chosen = REINFORCED[arm](seed, options)
         summary = rfp.Trainer(network, chosen).fit(pairs, output=output, resume=resume, on_step=show)
-    how = {"seconds a step": summary.seconds / summary.steps, "options": asdict(chosen)}
+    kept = {name: value for name, value in asdict(chosen).items() if value != float("inf")}  # JSON has no infinity
+    how = {"seconds a step": summary.seconds / summary.steps, "options": kept}
     return network.eval(), how
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rfp.data import ReliefOptions
 from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import essential_from_pose
 from tests.test_documentation import hooks
@@ -120,6 +121,29 @@ def test_what_training_changed_is_the_mean_over_seeds_with_an_interval_over_imag
     assert better["AUC@10 more by"]["low"] == 0.0, "one of the seeds may be drawn twice"
     assert better["AUC@10 more by"]["high"] > share / 2
     assert same["AUC@10 more by"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_the_learning_benchmark_trains_and_judges_each_arm_and_keeps_what_it_has(
+    benchmark, pairs_folder, photographs, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RFP_DATA", str(pairs_folder.parent))
+    learning = benchmark("learning")
+    monkeypatch.setattr(learning, "TRAIN", (pairs_folder.name,))
+    monkeypatch.setattr(learning, "SELECT", ())
+    monkeypatch.setattr(learning, "SETTINGS", {"small": {"image_size": 96, "num_keypoints": 64, "max_error_px": 1.0}})
+    file, runs = tmp_path / "learning.json", tmp_path / "runs"
+    relief = {"source": "relief", "photographs": photographs, "relief": ReliefOptions(image_size=(72, 96))}
+    options = learning.Options(
+        arms=("matches", "control"), steps=1, screen=True, threads=1, runs=runs, json=file, **relief
+    )
+    learning.main(options)
+    written = json.loads(file.read_text())
+    assert [run["arm"] for run in written["runs"]] == ["start", "matches", "control"]
+    assert [row["arm"] for row in written["changes"]] == ["matches", "control"]
+    assert all(len(run["figures"]["small, poselib"]["errors_deg"]) == 5 for run in written["runs"])
+    changed = file.stat().st_mtime_ns
+    learning.main(options)
+    assert file.stat().st_mtime_ns == changed, "nothing is trained twice"
 
 
 def test_wins_and_losses_are_told_in_the_same_words(benchmark):
