@@ -21,6 +21,8 @@ SLOPE = 0.7
 """Largest product of the slope of the inverse depth and the cameras' offset: below 1 no part of the surface hides
 another, and each step towards the point that a pixel sees leaves this share of the error."""
 STEPS = 24
+COARSE, LAST_STEPS = 4, 8
+"""All steps are taken for one of 4 × 4 pixels, the last ones for each."""
 PLANE_SHARE = 0.3
 """Largest share of the slope that a plane may have: the waves have the rest, and they are what makes a pose certain."""
 
@@ -224,22 +226,25 @@ def _seen(
 
     Beyond its edges the photograph and its landscape go on mirrored.
     """
-    rays = torch.cat(
-        [
-            pixels[None] / focal[:, None, None, None],
-            torch.ones_like(pixels[None, ..., :1]).expand(len(focal), -1, -1, -1),
-        ],
-        -1,
-    )
+    rays = torch.nn.functional.pad(pixels[None] / focal[:, None, None, None], (0, 1), value=1.0)
     rays = rays @ R[:, None]  # the transpose of R from the left: camera to world
-    forward = rays[..., 2].clamp_min(0.05)
     C = centre[:, None, None]
-    w = torch.ones_like(forward)
-    place, depth = rays[..., :2], forward
-    for _ in range(STEPS):
-        depth = (1 / w - C[..., 2]) / forward
+
+    def nearer(w: Tensor, rays: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Place and depth for a guess of the inverse depth, and the inverse depth that the landscape has there."""
+        depth = (1 / w - C[..., 2]) / rays[..., 2].clamp_min(0.05)
         place = (C[..., :2] + depth[..., None] * rays[..., :2]) * w[..., None] / extent[:, None, None, None]
-        w = grid_sample(landscape[:, None], place, padding_mode="reflection", align_corners=True)[:, 0]
+        return place, depth, grid_sample(landscape[:, None], place, padding_mode="reflection", align_corners=True)[:, 0]
+
+    # Most of the way for the pixels of a coarse grid: those between them begin where it ends.
+    coarse = interpolate(rays.permute(0, 3, 1, 2), scale_factor=1 / COARSE, mode="area").permute(0, 2, 3, 1)
+    w = torch.ones_like(coarse[..., 0])
+    for _ in range(STEPS):
+        _, _, w = nearer(w, coarse)
+    w = interpolate(w[:, None], rays.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
+    place, depth, w = nearer(w, rays)
+    for _ in range(LAST_STEPS - 1):
+        place, depth, w = nearer(w, rays)
     return place, depth
 
 
