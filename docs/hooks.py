@@ -34,6 +34,8 @@ def render(content: dict[str, Any]) -> str:
         return render_main_job(content)
     if "estimation_rows" in content:
         return render_estimation(content)
+    if {"runs", "changes"} <= content.keys():
+        return render_learning(content)
     plain = {key: value for key, value in content.items() if _is_plain(value)}
     parts = [_table([{"": _words(key), "value": value} for key, value in plain.items()])] if plain else []
     for key, value in content.items():
@@ -116,6 +118,35 @@ def render_main_job(content: dict[str, Any]) -> str:
         rows = _weights_rows(judged)
         parts.append(f"The same weights on photographs, AUC@5/10/20 at {setting}:\n\n{_table(rows)}")
     return "\n\n".join([*parts, _render_group(content["machine"])])
+
+
+def render_learning(content: dict[str, Any]) -> str:
+    """What benchmarks/learning.py writes: the start's AUC, and what each arm changed, with intervals over images."""
+    rows = []
+    for change in content["changes"]:
+        row = {name: change[name] for name in ("arm", "trained on", "steps", "seeds")}
+        row["rate"] = change.get("learning rate", "its own")
+        row["judged at"] = change["setting"]
+        for threshold in (5, 10, 20):
+            more = change[f"AUC@{threshold} more by"]
+            before = change[f"AUC@{threshold} before"]
+            row[f"AUC@{threshold}"] = f"{before:.1f} {more['mean']:+.1f} ({more['low']:+.1f} to {more['high']:+.1f})"
+        rows.append(row)
+    seconds = [
+        {"arm": run["arm"], "seed": run["seed"], "steps": run["steps"], "seconds a step": run["seconds a step"]}
+        for run in content["runs"]
+        if run["arm"] != "start"
+    ]
+    judged_on = sorted({name for run in content["runs"] for name in run["judged on"]})
+    return "\n\n".join(
+        [
+            "The start, and how much more after training (95 % interval, images resampled), pooled over "
+            f"{', '.join(judged_on)}:",
+            _table(rows),
+            _table(seconds),
+            _render_group(content["machine"]),
+        ]
+    )
 
 
 def render_ways(content: dict[str, Any]) -> str:

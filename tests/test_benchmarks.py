@@ -141,6 +141,9 @@ def test_the_learning_benchmark_trains_and_judges_each_arm_and_keeps_what_it_has
     assert [run["arm"] for run in written["runs"]] == ["start", "matches", "control"]
     assert [row["arm"] for row in written["changes"]] == ["matches", "control"]
     assert all(len(run["figures"]["small, poselib"]["errors_deg"]) == 5 for run in written["runs"])
+    rendered = hooks().render(written)
+    assert "| matches | photographs in relief | 1 | 1 | its own | small, poselib |" in rendered
+    assert "pooled over corner:" in rendered
     changed = file.stat().st_mtime_ns
     learning.main(options)
     assert file.stat().st_mtime_ns == changed, "nothing is trained twice"
