@@ -20,9 +20,10 @@ from rfp.rewards import REWARDS, PoseErrorReward, compose
 from rfp.robust.options import RansacOptions
 from rfp.rollout import ControlOptions, RolloutOptions, default_estimator, draw_noise, rollout_on_noise
 from rfp.training.curriculum import pair_statistics
+from rfp.training.objective import clip_gradients, reinforce
 from rfp.training.options import TrainerOptions
 from rfp.training.parts import gradient_norms, network_parts
-from rfp.training.trainer import Trainer, clip_gradients, reinforce
+from rfp.training.trainer import Trainer
 from rfp.training.trust_region import TrustRegion, TrustRegionOptions, mean_entropy
 from tests.sync_deny_list import HostVisitError, no_host_visits
 

@@ -15,7 +15,7 @@ from rfp.records import InputError
 from rfp.rollout import RolloutOptions
 from rfp.training.checkpoint import check_no_run, first_difference
 from rfp.training.options import TrainerOptions, options_from_json
-from rfp.training.trainer import lasting_options
+from rfp.training.run_identity import lasting_options
 
 MAIN_JOB = TrainerOptions(
     steps=120,

@@ -13,10 +13,10 @@ from rfp.records import InputError, PosedPair
 from rfp.reinforce.gradient_noise import NoiseToSignal, noise_to_signal
 from rfp.reinforce.reward_memory import RewardMemory
 from rfp.rollout import Rollout, default_estimator, rollout
+from rfp.training.objective import loss_of_rollout, remembered_rewards, reward_by_options
 from rfp.training.options import TrainerOptions
 from rfp.training.parts import Part, network_parts
 from rfp.training.rollout_metrics import rollout_metrics
-from rfp.training.trainer import loss_of_rollout, remembered_rewards, reward_by_options
 
 Term = Literal["key points", "matches", "both"]
 

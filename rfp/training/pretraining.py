@@ -28,10 +28,12 @@ from rfp.training.checkpoint import (
 )
 from rfp.training.interruption import Interruption, deferred_interruption
 from rfp.training.metrics_log import METRICS_NAME, MetricsLog, rows_on_host
+from rfp.training.objective import clip_gradients
 from rfp.training.parameters import no_feature_network, trainable_parameters
 from rfp.training.pretraining_losses import LabelledPairs, low_level_loss
 from rfp.training.pretraining_options import PretrainingOptions
-from rfp.training.trainer import clip_gradients, describe_pairs, judged, stream_seed
+from rfp.training.run_identity import describe_pairs, stream_seed
+from rfp.training.trainer import judged
 
 FREE_TO_CHANGE = ("steps", "seconds")
 """Options that a resumed run need not share with its beginning."""

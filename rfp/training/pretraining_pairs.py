@@ -27,7 +27,7 @@ from rfp.rollout import detect
 from rfp.training.pretraining_labels import BORDER, corner_heat, key_points_of_heat
 from rfp.training.pretraining_losses import LabelledPairs, LabelledView
 from rfp.training.pretraining_sources import is_inside
-from rfp.training.trainer import describe_pairs, stream_seed
+from rfp.training.run_identity import describe_pairs, stream_seed
 
 SMOOTH = 0.05
 """Largest relative difference of the four inverse depths around a point, beyond which it lies on an edge of depth."""

@@ -1,7 +1,6 @@
 """The training loop: roll out, reinforce, step; validate under deployment and keep the best weights."""
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rfp.data.augmentation import photometric_augmentation
@@ -20,8 +19,7 @@ from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
 from rfp.models.state import device_of, in_eval_mode
 from rfp.records import InputError, PosedPair
-from rfp.reinforce import RewardMemory, coefficient_of_others, surrogate_loss
-from rfp.rewards import REWARDS, reward_of_terms
+from rfp.reinforce import RewardMemory
 from rfp.rollout import (
     FeatureNetwork,
     Reward,
@@ -46,15 +44,13 @@ from rfp.training.curriculum import Curriculum, hardness_of, pair_statistics
 from rfp.training.drift import Drift
 from rfp.training.interruption import Interruption, deferred_interruption
 from rfp.training.metrics_log import METRICS_NAME, VALIDATIONS_NAME, MetricsLog, rows_on_host
+from rfp.training.objective import clip_gradients, reinforce, reward_by_options, step_where
 from rfp.training.options import JudgeOptions, TrainerOptions
 from rfp.training.parameters import no_feature_network, parameter_groups, trainable_parameters
 from rfp.training.parts import Part, gradient_norms, network_parts
-from rfp.training.rollout_metrics import rollout_metrics
+from rfp.training.run_identity import describe_pairs, lasting_options, stream_seed
 from rfp.training.schedules import learning_rate_at, temperature_at
 from rfp.training.trust_region import TrustRegion, mean_entropy
-
-FREE_TO_CHANGE = ("steps", "workers", "strict")
-"""Options that a resumed run need not share with its beginning."""
 
 
 @dataclass(frozen=True)
@@ -241,119 +237,6 @@ def judged(
         max_error_px=judge.max_error_px,
         progress=progress,
     )
-
-
-def reward_by_options(options: TrainerOptions) -> Reward:
-    """The reward by its name, or the weighted sum of several."""
-    return reward_of_terms(options.reward_terms) if options.reward_terms else REWARDS[options.reward]
-
-
-def reinforce(
-    rolled: Rollout,
-    options: TrainerOptions,
-    *,
-    scale: float = 1.0,
-    penalty: Float[Tensor, ""] | None = None,
-    memory: RewardMemory | None = None,
-    number: Int[Tensor, "B"] | None = None,
-) -> dict[str, Float[Tensor, ""]]:
-    """Add the REINFORCE gradient of a rollout to the parameters' ``grad``, and return the draws' statistics.
-
-    Args:
-        penalty: Added to the surrogate.
-        memory: Of earlier rewards, where the options need it; read, and only then updated.
-        number: Of each pair in it; None for pairs of a stream.
-    """
-    reference, weight = remembered_rewards(rolled, options, memory, number)
-    loss = loss_of_rollout(rolled, options, reference=reference, weight=weight)
-    loss = loss if penalty is None else loss + penalty
-    with stage("backward"):
-        (loss * scale).backward()
-    return rollout_metrics(rolled, options.rollout.keypoints)
-
-
-def remembered_rewards(
-    rolled: Rollout, options: TrainerOptions, memory: RewardMemory | None, number: Int[Tensor, "B"] | None
-) -> tuple[Float[Tensor, "B"] | None, Float[Tensor, "B"] | None]:
-    """(the reference, the weight) of each pair that the options ask for; the memory is read, and only then updated."""
-    reference, weight = rolled.deployed_reward, None
-    if options.remembers_rewards:
-        if memory is None:
-            raise InputError(f"baseline {options.baseline!r} or normalised rewards expected a memory, got none")
-        number = rolled.valid.new_full(rolled.valid.shape, -1, dtype=torch.long) if number is None else number
-        remembered, spread = memory.read(number)
-        reference = remembered if options.baseline == "moving_average" else reference
-        weight = 1.0 / spread if options.normalize_rewards else None
-        memory.update(number, rolled.reward, rolled.valid)
-    return reference, weight
-
-
-def loss_of_rollout(
-    rolled: Rollout,
-    options: TrainerOptions,
-    *,
-    reference: Float[Tensor, "B"] | None = None,
-    weight: Float[Tensor, "B"] | None = None,
-) -> Float[Tensor, ""]:
-    """The surrogate of a rollout as the options want it.
-
-    Args:
-        reference: What the options' baseline subtracts, where it comes from outside the draws.
-        weight: Of each pair.
-    """
-    coefficient = options.control_coefficient
-    if rolled.control is not None and coefficient == "estimated":
-        coefficient = coefficient_of_others(rolled.reward, rolled.control, valid=rolled.valid)
-    return surrogate_loss(
-        rolled.reward,
-        rolled.log_prob_keypoints,
-        rolled.log_prob_matches,
-        baseline=options.baseline,
-        reference=reference,
-        control=rolled.control,
-        coefficient=1.0 if isinstance(coefficient, str) else coefficient,
-        valid=rolled.valid,
-        weight=weight,
-        keypoint_weight=options.keypoint_weight,
-        match_weight=options.match_weight,
-    )
-
-
-def clip_gradients(
-    parameters: Sequence[nn.Parameter], clip_norm: float
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | Tensor]:
-    """(norm before clipping, whether there is something to follow: finite and not zero). Without a visit to the host.
-
-    A gradient that is not finite becomes zero.
-    """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    finite = norm.isfinite()
-    factor = torch.where(finite, (clip_norm / (norm + 1e-12)).clamp_max(1.0), 0.0)
-    for gradient in gradients:
-        gradient.copy_(torch.where(finite, gradient * factor, 0.0))
-    return torch.where(finite, norm, 0.0), finite & (norm > 0)
-
-
-def step_where(usable: Bool[Tensor, ""], optimizer: torch.optim.Optimizer) -> None:
-    """One step of the optimiser, taken back on the device unless ``usable``: its momentum must not move the weights."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
-    # Adam keeps its step counter on the CPU; there it may count a step too many, the weights are what matters.
-    touched = [value for value in (*parameters, *state) if value.device == usable.device]
-    before = [value.detach().clone() for value in touched]
-    optimizer.step()
-    with torch.no_grad():
-        for value, old in zip(touched, before, strict=True):
-            value.copy_(torch.where(usable, value, old))
-
-
-def stream_seed(seed: int, step: int) -> int:
-    """What a stream's generator begins with at one step of a run; far from the small numbers that people choose.
-
-    A sum of both would meet the seeds of fixed sets, and a set that judges must not be what trains.
-    """
-    return int.from_bytes(hashlib.sha256(f"pairs of step {step}, seed {seed}".encode()).digest()[:8]) >> 1
 
 
 class _RunState:
@@ -642,21 +525,3 @@ def _identity(
         "estimator": type(trainer.estimator).__name__,
         "reward": repr(reward) if dataclasses.is_dataclass(reward) else type(reward).__name__,
     }
-
-
-def lasting_options(options: TrainerOptions) -> dict[str, Any]:
-    """The options that a resumed run must share with its beginning; with the length of a schedule, if there is one."""
-    lasting = {name: value for name, value in asdict(options).items() if name not in FREE_TO_CHANGE}
-    if options.schedule.on and options.schedule.steps is None:
-        lasting["schedule"]["steps"] = options.steps
-    return lasting
-
-
-def describe_pairs(pairs: PairSequence | PairStream) -> str:
-    """Tells one data set from another, in one line."""
-    if isinstance(pairs, PairStream):
-        return repr(pairs)
-    names = getattr(pairs, "names", None) or [str(len(pairs))]
-    size = getattr(pairs, "image_size", None)
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
-    return f"{len(pairs)} pairs at {size} px, {digest}" if size else f"{len(pairs)} pairs, {digest}"

@@ -15,7 +15,7 @@ from rfp.models import load_pretrained
 from rfp.records import map_tensors
 from rfp.training import PosedViews, Pretrainer, PretrainingOptions, RenderedViews, verified_matches
 from rfp.training.pretraining_pairs import counterparts, exact_labels
-from rfp.training.trainer import stream_seed
+from rfp.training.run_identity import stream_seed
 from tests.networks import TinyTestNetwork
 from tests.sync_deny_list import no_host_visits
 

@@ -26,8 +26,8 @@ from rfp.training import trainer as trainer_module
 from rfp.training.curriculum import CurriculumOptions
 from rfp.training.metrics_log import read_metrics
 from rfp.training.options import options_from_json
+from rfp.training.run_identity import stream_seed
 from rfp.training.schedules import ScheduleOptions
-from rfp.training.trainer import stream_seed
 from rfp.training.trust_region import TrustRegionOptions
 from tests.networks import TinyTestNetwork
 

@@ -1,0 +1,120 @@
+"""What a rollout is turned into: the surrogate that the options ask for, its gradient, and a step along it."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from rfp.records import InputError
+from rfp.reinforce import RewardMemory, coefficient_of_others, surrogate_loss
+from rfp.rewards import REWARDS, reward_of_terms
+from rfp.rollout import Reward, Rollout
+from rfp.stages import stage
+from rfp.training.options import TrainerOptions
+from rfp.training.rollout_metrics import rollout_metrics
+
+
+def reward_by_options(options: TrainerOptions) -> Reward:
+    """The reward by its name, or the weighted sum of several."""
+    return reward_of_terms(options.reward_terms) if options.reward_terms else REWARDS[options.reward]
+
+
+def reinforce(
+    rolled: Rollout,
+    options: TrainerOptions,
+    *,
+    scale: float = 1.0,
+    penalty: Float[Tensor, ""] | None = None,
+    memory: RewardMemory | None = None,
+    number: Int[Tensor, "B"] | None = None,
+) -> dict[str, Float[Tensor, ""]]:
+    """Add the REINFORCE gradient of a rollout to the parameters' ``grad``, and return the draws' statistics.
+
+    Args:
+        penalty: Added to the surrogate.
+        memory: Of earlier rewards, where the options need it; read, and only then updated.
+        number: Of each pair in it; None for pairs of a stream.
+    """
+    reference, weight = remembered_rewards(rolled, options, memory, number)
+    loss = loss_of_rollout(rolled, options, reference=reference, weight=weight)
+    loss = loss if penalty is None else loss + penalty
+    with stage("backward"):
+        (loss * scale).backward()
+    return rollout_metrics(rolled, options.rollout.keypoints)
+
+
+def remembered_rewards(
+    rolled: Rollout, options: TrainerOptions, memory: RewardMemory | None, number: Int[Tensor, "B"] | None
+) -> tuple[Float[Tensor, "B"] | None, Float[Tensor, "B"] | None]:
+    """(the reference, the weight) of each pair that the options ask for; the memory is read, and only then updated."""
+    reference, weight = rolled.deployed_reward, None
+    if options.remembers_rewards:
+        if memory is None:
+            raise InputError(f"baseline {options.baseline!r} or normalised rewards expected a memory, got none")
+        number = rolled.valid.new_full(rolled.valid.shape, -1, dtype=torch.long) if number is None else number
+        remembered, spread = memory.read(number)
+        reference = remembered if options.baseline == "moving_average" else reference
+        weight = 1.0 / spread if options.normalize_rewards else None
+        memory.update(number, rolled.reward, rolled.valid)
+    return reference, weight
+
+
+def loss_of_rollout(
+    rolled: Rollout,
+    options: TrainerOptions,
+    *,
+    reference: Float[Tensor, "B"] | None = None,
+    weight: Float[Tensor, "B"] | None = None,
+) -> Float[Tensor, ""]:
+    """The surrogate of a rollout as the options want it.
+
+    Args:
+        reference: What the options' baseline subtracts, where it comes from outside the draws.
+        weight: Of each pair.
+    """
+    coefficient = options.control_coefficient
+    if rolled.control is not None and coefficient == "estimated":
+        coefficient = coefficient_of_others(rolled.reward, rolled.control, valid=rolled.valid)
+    return surrogate_loss(
+        rolled.reward,
+        rolled.log_prob_keypoints,
+        rolled.log_prob_matches,
+        baseline=options.baseline,
+        reference=reference,
+        control=rolled.control,
+        coefficient=1.0 if isinstance(coefficient, str) else coefficient,
+        valid=rolled.valid,
+        weight=weight,
+        keypoint_weight=options.keypoint_weight,
+        match_weight=options.match_weight,
+    )
+
+
+def clip_gradients(
+    parameters: Sequence[nn.Parameter], clip_norm: float
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | Tensor]:
+    """(norm before clipping, whether there is something to follow: finite and not zero). Without a visit to the host.
+
+    A gradient that is not finite becomes zero.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    finite = norm.isfinite()
+    factor = torch.where(finite, (clip_norm / (norm + 1e-12)).clamp_max(1.0), 0.0)
+    for gradient in gradients:
+        gradient.copy_(torch.where(finite, gradient * factor, 0.0))
+    return torch.where(finite, norm, 0.0), finite & (norm > 0)
+
+
+def step_where(usable: Bool[Tensor, ""], optimizer: torch.optim.Optimizer) -> None:
+    """One step of the optimiser, taken back on the device unless ``usable``: its momentum must not move the weights."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
+    # Adam keeps its step counter on the CPU; there it may count a step too many, the weights are what matters.
+    touched = [value for value in (*parameters, *state) if value.device == usable.device]
+    before = [value.detach().clone() for value in touched]
+    optimizer.step()
+    with torch.no_grad():
+        for value, old in zip(touched, before, strict=True):
+            value.copy_(torch.where(usable, value, old))
