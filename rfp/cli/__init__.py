@@ -6,6 +6,7 @@ traceback.
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     from rfp.records import InputError
 
+    usual_format, warnings.formatwarning = warnings.formatwarning, _format_warning
     try:
         if arguments in (["--version"], ["-V"]):
             print(f"rfp {_version()}")
@@ -36,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         _say(f"failed: {type(error).__name__}: {error} (RFP_DEBUG=1 shows where)", error)
         return 1
+    finally:
+        warnings.formatwarning = usual_format
     return 0
 
 
@@ -112,6 +116,13 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("rfp")
+
+
+def _format_warning(message: Warning | str, category: type[Warning], *place: Any) -> str:
+    """What rfp warns of is for whoever typed the command: on one line, without the place in the code."""
+    if category is not UserWarning:
+        return f"{category.__name__}: {message} ({place[0]}, line {place[1]})\n"
+    return f"rfp: warning: {' '.join(str(message).split())}\n"
 
 
 def _say(message: str, error: BaseException) -> None:

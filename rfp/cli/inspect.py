@@ -9,7 +9,7 @@ import tyro
 from rfp.cli.output import check_can_write, write_figures
 from rfp.cli.pose_check import DrawnPoseCheck, check_pose, evenly_spaced
 from rfp.data.inspection import QUANTILES, FolderInspection, inspect_folder
-from rfp.data.pair_records import read_records
+from rfp.data.pair_records import read_distinct_records
 from rfp.models import load_network
 from rfp.plotting import draw_epipolar_lines, save_figure
 from rfp.records import InputError
@@ -94,7 +94,7 @@ def _check_poses(command: Inspect, folders: list[Path]) -> list[DrawnPoseCheck]:
     checks = [
         check_pose(network, record)
         for folder in folders
-        for record in evenly_spaced(read_records(folder), command.pairs_drawn)
+        for record in evenly_spaced(read_distinct_records(folder), command.pairs_drawn)
     ]
     for check in checks:
         print(f"  {check.pose}")

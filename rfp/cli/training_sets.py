@@ -126,13 +126,14 @@ def _readable_pairs(folders: tuple[Path, ...], command: Train) -> tuple[OpenedPa
     """The pairs that teach, every image decoded now and not an hour into the run; and how many are left out, if any.
 
     Raises:
-        InputError: an image that cannot be read with --strict, or no pair is left.
+        InputError: an image that cannot be read with --strict, no pair is left, or intrinsics of another image.
     """
     pairs = _open(folders, command)
     if command.trainer.strict:
         pairs.check_images()
     problems = pairs.unreadable_images()
     readable = pairs.without_images(problems) if problems else pairs
+    readable.check_images()  # all are decoded: whether K belongs to images of these sizes
     left_out = len(pairs) - len(readable)
     for problem in problems.values():
         print(f"rfp: warning: {problem}", file=sys.stderr)

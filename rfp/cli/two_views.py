@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rfp.data.pair_records import PairRecord, read_records
+from rfp.data.pair_records import PairRecord, read_distinct_records
 from rfp.geometry.eight_point import eight_point
 from rfp.geometry.pose import essential_from_pose
 from rfp.records import InputError
@@ -30,7 +30,7 @@ def find_truth(folder: Path, image1: Path, image2: Path) -> TruePose:
         InputError: no such folder, a record that cannot be used, or none about these images.
     """
     wanted = (image1.resolve(), image2.resolve())
-    for record in read_records(folder):
+    for record in read_distinct_records(folder):
         found = (record.image1.resolve(), record.image2.resolve())
         if found == wanted:
             return TruePose(record.K1, record.K2, record.R, record.t)

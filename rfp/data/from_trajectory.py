@@ -145,6 +145,8 @@ def _stamped_in_list(file: Path) -> Iterator[tuple[float, Path, str]]:
         if len(words) < 2:
             raise InputError(f"{location}: expected a time stamp and a path, got {' '.join(words)!r:.60}")
         name = " ".join(words[1:])
+        if Path(name).is_absolute():
+            raise InputError(f"{location}: expected a path relative to {file.parent}, got {name}; write it relative")
         if name in lines:
             raise InputError(f"{location}: {name} is listed twice; give each image once")
         lines[name] = parse_numbers(words[:1], location)[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from rfp.data.camera_problems import rotation_defect
+from rfp.data.distinct_records import DistinctRecords
 from rfp.data.images import read_image
 from rfp.data.intrinsics import intrinsics_doubt
 from rfp.data.pair_records import (
@@ -59,8 +60,9 @@ def inspect_folder(folder: str | Path) -> FolderInspection:
             records[index] = make_record(raw, folder)
     paths = list(dict.fromkeys(path for record in records.values() for path in (record.image1, record.image2)))
     sizes, unreadable = _decode(paths)
+    contradictions, repeated = _repeated(records, folder)
     warnings = [
-        *_duplicates(records, folder),
+        *repeated,
         *_rounded_rotations(records, folder),
         *_odd_intrinsics(records, sizes, folder),
         *_unused_images(raw_records, folder),
@@ -72,7 +74,7 @@ def inspect_folder(folder: str | Path) -> FolderInspection:
         scenes=dict(Counter(record.scene for record in records.values())),
         image_sizes=dict(Counter(f"{width}×{height}" for width, height in sizes.values()).most_common()),
         quantiles=_quantiles(raw_records, records, sizes),
-        problems=problems + unreadable,
+        problems=problems + contradictions + unreadable,
         warnings=warnings,
     )
 
@@ -124,14 +126,18 @@ def _rotation_angle_deg(record: PairRecord) -> float:
     return torch.rad2deg(torch.atan2(axis.norm() / 2, (R.trace() - 1) / 2)).item()
 
 
-def _duplicates(records: dict[int, PairRecord], folder: Path) -> Iterator[str]:
-    first: dict[frozenset[Path], int] = {}
+def _repeated(records: dict[int, PairRecord], folder: Path) -> tuple[list[str], list[str]]:
+    """(problems, warnings): records that contradict an earlier one or pair an image with itself; that repeat one."""
+    distinct: DistinctRecords[PairRecord] = DistinctRecords()
+    problems, repeated = [], []
     for index, record in records.items():
-        images = frozenset((record.image1, record.image2))
-        if images in first:
-            location = record_location(folder, index)
-            yield f"{location}: the same two images as record {first[images]}; they count once"
-        first.setdefault(images, index)
+        location = record_location(folder, index)
+        try:
+            if not distinct.add(location, record):
+                repeated.append(f"{location}: the same two images as an earlier record; they count once")
+        except InputError as error:
+            problems.append(str(error))
+    return problems, repeated
 
 
 def _rounded_rotations(records: dict[int, PairRecord], folder: Path) -> Iterator[str]:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rfp.data.camera_problems import ROTATION_TOLERANCE, intrinsics_problem, rotation_problem
+from rfp.data.distinct_records import distinct_records
 from rfp.records import InputError
 
 REQUIRED_KEYS = ("image1", "image2", "K1", "K2", "R", "t")
@@ -52,17 +53,26 @@ class PairRecord:
         )
 
 
-def read_records(folder: Path) -> list[PairRecord]:
-    """The checked records of ``folder/pairs.json``.
+def read_distinct_records(folder: Path) -> list[PairRecord]:
+    """The checked records of ``folder/pairs.json``, each two images once (:func:`distinct_records`).
 
     Raises:
         InputError: the first problem, on one line: the file, the record, expected and got, what to do.
+    """
+    return distinct_records(located_records(folder), folder / "pairs.json")
+
+
+def located_records(folder: Path) -> Iterator[tuple[str, PairRecord]]:
+    """(where in the file, checked record) of each record of ``folder/pairs.json``, all of them checked first.
+
+    Raises:
+        InputError: the first problem, on one line.
     """
     raw_records = read_raw_records(folder)
     for index, raw in enumerate(raw_records):
         for problem in record_problems(raw, folder):
             raise InputError(f"{record_location(folder, index)}: {problem}")
-    return [make_record(raw, folder) for raw in raw_records]
+    yield from ((record_location(folder, index), make_record(raw, folder)) for index, raw in enumerate(raw_records))
 
 
 def record_location(folder: Path, index: int) -> str:

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from rfp.data.pair_records import read_records, record_location
+from rfp.data.pair_records import located_records
 from rfp.data.record_pairs import PosedRecordPairs
 from rfp.records import InputError, PosedPair
 
@@ -63,11 +63,7 @@ class PosedPairs(PosedRecordPairs):
             raise InputError("expected at least one folder of posed pairs, got none")
         self.folders = tuple(Path(folder) for folder in folders)
         super().__init__(
-            (
-                (record_location(folder, index), record)
-                for folder in self.folders
-                for index, record in enumerate(read_records(folder))
-            ),
+            (located for folder in self.folders for located in located_records(folder)),
             image_size=image_size,
             cache_mb=cache_mb,
             source=", ".join(map(str, self.folders)),

@@ -99,7 +99,7 @@ class RecordPairs(Sequence, ABC, Generic[Record, Item]):
         problems = {}
         for path in self.image_paths:
             try:
-                self._cache.image(path)
+                self.stored_size(path)  # and remember it: what fits an image is then known without decoding it again
             except InputError as error:
                 problems[path] = str(error)
         return problems

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rfp.data.colmap_model import read_colmap_model
-from rfp.data.pair_records import read_records
+from rfp.data.pair_records import read_distinct_records
 from rfp.data.undistortion import COLMAP_PIXEL_SHIFT, is_pinhole, pinhole_intrinsics
 from rfp.export.image_folder import open_image_folder
 from rfp.records import InputError
@@ -77,7 +77,7 @@ def _of_pairs(folder: Path) -> TruePoses:
     def name(path: Path) -> str:
         return path.relative_to(images.root).as_posix()
 
-    pairs = [TruePair(name(each.image1), name(each.image2), each.R, each.t) for each in read_records(folder)]
+    pairs = [TruePair(name(each.image1), name(each.image2), each.R, each.t) for each in read_distinct_records(folder)]
     return TruePoses(pairs, absolute_poses(pairs) or {}, dict(images.K), {})
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rfp.data.images import read_image
-from rfp.data.pair_records import PairRecord, read_records
+from rfp.data.pair_records import PairRecord, read_distinct_records
 from rfp.data.photographs import IMAGE_SUFFIXES
 from rfp.records import InputError
 
@@ -70,7 +70,7 @@ def open_image_folder(folder: str | Path) -> ImageFolder:
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of images, found none; check the path")
     if (folder / "pairs.json").is_file():
-        return _posed(folder, read_records(folder))
+        return _posed(folder, read_distinct_records(folder))
     names = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -128,7 +128,7 @@ def read_pair_list(path: str | Path, names: Sequence[str]) -> PairList:
 
     def parse() -> Iterator[tuple[str, str]]:
         for number, line in enumerate(lines, start=1):
-            if line.strip() and not line.startswith("#"):
+            if line.strip() and not line.lstrip().startswith("#"):
                 yield _two_names(line.strip(), known, f"{path}, line {number}")
 
     found = distinct_pairs(parse())

@@ -1,6 +1,8 @@
+import json
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -81,3 +83,21 @@ def test_the_installed_command_says_one_line_and_no_traceback(tmp_path):
     assert finished.stdout == ""
     assert finished.stderr.count("\n") == 1
     assert finished.stderr.startswith(f"rfp: error: {tmp_path / 'nowhere'}: no such folder")
+
+
+def test_what_is_warned_of_is_for_whoever_typed_the_command(pairs_folder, monkeypatch):
+    """One line, without the place in the code; afterwards Python's own format is back."""
+    records = json.loads((pairs_folder / "pairs.json").read_text())
+    (pairs_folder / "pairs.json").write_text(json.dumps([*records, records[0]]))
+    said, usual = [], warnings.formatwarning
+
+    def warn(message, *rest, **options):
+        said.append(warnings.formatwarning(message, UserWarning, "somewhere.py", 3))
+
+    monkeypatch.setattr(warnings, "warn", warn)
+    options = ["--network", "tiny", "--num-keypoints", "16", "--image-size", "64", "--device", "cpu"]
+    assert main(["evaluate", "--data", str(pairs_folder), *options]) == 0
+    assert len(said) == 1
+    assert said[0].startswith("rfp: warning: ")
+    assert said[0].endswith("the first is " + str(pairs_folder / "pairs.json") + ", record 5 (counting from 0)\n")
+    assert warnings.formatwarning is usual

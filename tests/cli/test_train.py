@@ -134,6 +134,15 @@ def test_photographs_in_relief_teach_and_a_run_on_them_goes_on(tmp_path, photogr
     says(capsys, "resume with the same")
 
 
+@pytest.mark.parametrize("strict", [[], ["--strict"]])
+def test_intrinsics_of_images_of_another_size_are_refused_before_training(pairs_folder, capsys, strict):
+    records = json.loads((pairs_folder / "pairs.json").read_text())
+    records[-1]["K2"][0][2] *= 4
+    (pairs_folder / "pairs.json").write_text(json.dumps(records))
+    assert main(["train", "--data", str(pairs_folder), "--device", "cpu", *strict]) == 2
+    says(capsys, "principal point", "outside this image of 160×120")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rfp.data import InputError, PosedPairs, image_cache, read_image, resize_image
+from rfp.data.inspection import inspect_folder
 
 
 def _edit(folder, change, record=1):
@@ -192,6 +193,29 @@ def test_a_pair_that_occurs_twice_counts_once(pairs_folder, repeat):
         assert PosedPairs(pairs_folder).names == expected
 
 
+def test_an_image_is_no_pair_with_itself_under_another_name(pairs_folder):
+    alias = {"image2": "images/../images/0.png"}
+    _change_records(pairs_folder, lambda records: [*records, {**records[0], **alias}])
+    assert re.search(r"record 5 .*: both images are .*0\.png; remove the pair", _error(pairs_folder))
+    inspection = inspect_folder(pairs_folder)
+    assert len(inspection.problems) == 1
+    assert "both images are" in inspection.problems[0]
+
+
+def test_inspection_tells_what_is_refused_from_what_counts_once(pairs_folder):
+    link = pairs_folder / "images" / "link.png"
+    link.symlink_to("0.png")
+    wrong = {"R": np.diag([1.0, -1, -1]).tolist()}
+    _change_records(pairs_folder, lambda records: [*records, {**records[0], "image1": "images/link.png"}])
+    assert any(
+        "record 5 (counting from 0): the same two images" in each for each in inspect_folder(pairs_folder).warnings
+    )
+    _change_records(pairs_folder, lambda records: [*records[:5], {**_reversed(records[1]), **wrong}])
+    inspection = inspect_folder(pairs_folder)
+    assert len(inspection.problems) == 1
+    assert "with other numbers" in inspection.problems[0]
+
+
 def test_an_image_under_two_names_is_one(pairs_folder):
     (pairs_folder / "images" / "link.png").symlink_to("0.png")
     _change_records(pairs_folder, lambda records: [*records, {**records[0], "image1": "images/link.png"}])
@@ -221,6 +245,8 @@ def test_intrinsics_of_another_size_are_doubted_in_every_record(pairs_folder, sc
 
     def change(records):
         (fx, _, cx), (_, fy, cy), _ = records[-1]["K1"]
+        off = 6 if scale < 1 else -6  # a sensor is not quite in the middle
+        cx, cy = cx + off, cy + off
         K = [[fx * scale, 0, (cx + 0.5) * scale - 0.5], [0, fy * scale, (cy + 0.5) * scale - 0.5], [0, 0, 1]]
         return [*records[:-1], {**records[-1], "K1": K}]
 

@@ -138,6 +138,16 @@ def test_orientations_align_whatever_line_the_cameras_are_on():
     torch.testing.assert_close(align_rotations(R_true @ A, R_true), A)
 
 
+def test_a_pair_that_occurs_twice_counts_once_and_a_contradiction_is_refused(pairs_folder):
+    records = json.loads((pairs_folder / "pairs.json").read_text())
+    (pairs_folder / "pairs.json").write_text(json.dumps([*records, records[1]]))
+    with pytest.warns(UserWarning, match="1 pair occurs more than once"):
+        assert len(read_true_poses(pairs_folder).pairs) == 5
+    (pairs_folder / "pairs.json").write_text(json.dumps([*records, {**records[1], "t": [0.0, 0.0, 1.0]}]))
+    with pytest.raises(InputError, match="with other numbers"):
+        read_true_poses(pairs_folder)
+
+
 def test_a_fisheye_camera_without_terms_is_no_pinhole(tmp_path, corner_views):
     """pycolmap calls it undistorted; at the border of a wide lens its rays are tens of degrees off a pinhole's."""
     model = _write_model(tmp_path / "model", corner_views, model="OPENCV_FISHEYE", extra=(0.0, 0.0, 0.0, 0.0))

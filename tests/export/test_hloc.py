@@ -111,9 +111,9 @@ def test_matches_are_mutual_nearest_neighbours_and_found_under_either_order(imag
 
 def test_a_folder_of_posed_pairs_gives_its_own_pairs(pairs_folder, tmp_path):
     records = json.loads((pairs_folder / "pairs.json").read_text())
-    turned = {**records[0], "image1": records[0]["image2"], "image2": records[0]["image1"]}
-    (pairs_folder / "pairs.json").write_text(json.dumps([*records, turned]))
-    images = open_image_folder(pairs_folder)
+    (pairs_folder / "pairs.json").write_text(json.dumps([*records, records[0]]))
+    with pytest.warns(UserWarning, match="1 pair occurs more than once"):
+        images = open_image_folder(pairs_folder)
     assert images.root == pairs_folder / "images"
     assert images.names == ("0.png", "1.png", "2.png", "3.png")
     assert len(images.posed_pairs) == 5
