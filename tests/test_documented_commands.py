@@ -17,13 +17,19 @@ from typing import Any
 import pytest
 import tyro
 
-from rfp.cli import _parse, main, pretraining_command, train
+from rfp.cli import _parse, main, pretraining_command, training_command
 from rfp.records import InputError
 from tests.printed_commands import PAGES, ROOT, PrintedCommand, bash_commands, docstring_commands, inline_commands
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SCRIPTS = sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")])
-OPTIONS_OF_OTHERS = {"--no-deps": "pip", "--shm-size": "docker run", "--ways": "benchmarks/main_job.py"}
+OPTIONS_OF_OTHERS = {
+    "--no-deps": "pip",
+    "--shm-size": "docker run",
+    "--ways": "benchmarks/main_job.py",
+    "--screen": "benchmarks/learning.py",
+    "--source": "benchmarks/learning.py",
+}
 COLMAP_OPTIONS = {"--database_path", "--image_path", "--output_path"}
 
 
@@ -34,7 +40,7 @@ class Parsed(Exception):
 @pytest.fixture(autouse=True)
 def no_run_is_read(monkeypatch):
     """``--resume RUN`` parses without a run."""
-    monkeypatch.setattr(train, "defaults_to_resume", lambda folder: train.Train())
+    monkeypatch.setattr(training_command, "defaults_to_resume", lambda folder: training_command.Train())
     monkeypatch.setattr(pretraining_command, "defaults_to_resume", lambda folder: pretraining_command.Pretrain())
 
 

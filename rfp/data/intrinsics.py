@@ -20,6 +20,7 @@ def intrinsics_doubt(K: Float[Tensor, "3 3"], size: tuple[int, int]) -> str | No
         size: (width, height) of the stored image.
 
     Example:
+        >>> import torch
         >>> intrinsics_doubt(torch.tensor([[500.0, 0, 319.5], [0, 500, 239.5], [0, 0, 1]]), (320, 240))
         'principal point at (320, 240) in an image of 320×240; are the intrinsics those of another size?'
     """
