@@ -144,7 +144,8 @@ def render_learning(content: dict[str, Any]) -> str:
             f"{', '.join(judged_on)}:",
             _table(rows),
             _table(seconds),
-            _render_group(content["machine"]),
+            _render_group({**content["machine"], "start": content["network"]}),
+            *([_render_group(content["start"])] if "start" in content else []),
         ]
     )
 
