@@ -129,9 +129,8 @@ def on_both(seed: int, options: Options) -> TrainerOptions:
     """The pose error beside right matches, both with the policy of the latter."""
     right = on_right_matches(seed, options)
     rollout = replace(
-        right.rollout, ransac=RansacOptions(num_hypotheses=64, resample_rounds=2), common_random_numbers=True
+        right.rollout, ransac=RolloutOptions().ransac, common_random_numbers=True, control=ControlOptions(values="disk")
     )
-    rollout = replace(rollout, control=ControlOptions(values="disk"))
     return replace(right, reward_terms=("pose_error=1", "disk=1"), control_coefficient="estimated", rollout=rollout)
 
 

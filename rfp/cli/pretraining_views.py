@@ -7,7 +7,7 @@ from torch import nn
 from tqdm import tqdm
 
 from rfp.cli.pretraining_command import Pretrain
-from rfp.cli.training_sets import relief_pairs, rendered_pairs
+from rfp.cli.training_sets import made_pairs
 from rfp.data.homographies import HomographyOptions
 from rfp.data.sets import OpenedPairs, open_posed_pairs
 from rfp.training.pretraining import ViewSource
@@ -25,13 +25,10 @@ def labelled_views(command: Pretrain, teacher: nn.Module | None, device: torch.d
         assert teacher is not None
         return _posed_views(command, teacher, device)
     if command.rendered or command.in_relief:
-        if command.in_relief:
-            assert command.photographs is not None  # checked before
-            stream = relief_pairs(command.photographs, command.relief)
-        else:
-            stream = rendered_pairs(command.scenes, command.photographs)
         seed = command.options.seed
-        return RenderedViews(stream, teacher, count=command.labels, max_error_px=command.max_error_px, seed=seed)
+        return RenderedViews(
+            made_pairs(command), teacher, count=command.labels, max_error_px=command.max_error_px, seed=seed
+        )
     return _homography_views(command, teacher, device)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from rfp.cli.pretraining_command import Pretrain
 from rfp.cli.training_command import Train
 from rfp.data.pairs import PairSequence
 from rfp.data.photographs import load_photographs
@@ -70,7 +71,7 @@ def training_sets(command: Train, device: torch.device) -> TrainingSets:
     return TrainingSets(train, validation, reports)
 
 
-def made_pairs(command: Train) -> RenderedPairs | ReliefPairs:
+def made_pairs(command: Train | Pretrain) -> RenderedPairs | ReliefPairs:
     """The stream that teaches where there is no --data."""
     if command.in_relief:
         assert command.photographs is not None  # checked before
@@ -129,11 +130,9 @@ def _readable_pairs(folders: tuple[Path, ...], command: Train) -> tuple[OpenedPa
         InputError: an image that cannot be read with --strict, no pair is left, or intrinsics of another image.
     """
     pairs = _open(folders, command)
-    if command.trainer.strict:
-        pairs.check_images()
-    problems = pairs.unreadable_images()
+    problems = {} if command.trainer.strict else pairs.unreadable_images()
     readable = pairs.without_images(problems) if problems else pairs
-    readable.check_images()  # all are decoded: whether K belongs to images of these sizes
+    readable.check_images()  # with --strict the first unreadable one ends it here
     left_out = len(pairs) - len(readable)
     for problem in problems.values():
         print(f"rfp: warning: {problem}", file=sys.stderr)

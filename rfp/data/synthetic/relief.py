@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate
 
+from rfp.data.synthetic.cameras import Cameras, intrinsics, relative_pose
+from rfp.data.synthetic.solids import compose, turn
 from rfp.records import InputError
 
 LANDSCAPE = 128
@@ -21,7 +23,7 @@ SLOPE = 0.7
 """Largest product of the slope of the inverse depth and the cameras' offset: below 1 no part of the surface hides
 another, and each step towards the point that a pixel sees leaves this share of the error."""
 STEPS = 24
-COARSE, LAST_STEPS = 4, 8
+COARSE, LAST_STEPS = 4, 7
 """All steps are taken for one of 4 × 4 pixels, the last ones for each."""
 PLANE_SHARE = 0.3
 """Largest share of the slope that a plane may have: the waves have the rest, and they are what makes a pose certain."""
@@ -135,11 +137,8 @@ def relief_on_noise(photographs: Tensor, noise: ReliefNoise, options: ReliefOpti
         seen, depth = _seen(pixels, focal, R[:, camera], centre[:, camera], landscape, extent)
         images.append(_sampled(flat, seen, options.supersampling))
         depths.append(depth)
-    K = flat.new_zeros(len(flat), 3, 3)
-    K[:, 0, 0] = K[:, 1, 1] = focal
-    K[:, 0, 2], K[:, 1, 2], K[:, 2, 2] = (width - 1) / 2, (height - 1) / 2, 1.0
-    between = R[:, 1] @ R[:, 0].mT
-    t = (R[:, 1] @ (centre[:, 0] - centre[:, 1])[..., None])[..., 0]
+    K = intrinsics(focal, options.image_size)
+    between, t = relative_pose(*(Cameras(K, R[:, camera], centre[:, camera]) for camera in (0, 1)))
     return ReliefBatch(torch.stack(images, dim=1), torch.stack(depths, dim=1), torch.stack([K, K], dim=1), between, t)
 
 
@@ -162,9 +161,7 @@ def _cameras(
         distance = torch.exp(math.log(options.scale) * own_signed[:, 2])
         centres.append(target + distance[:, None] * direction)
         roll = math.radians(options.roll_deg) * own_signed[:, 3]
-        cosine, sine, zero = roll.cos(), roll.sin(), torch.zeros_like(roll)
-        about_axis = torch.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, zero + 1], dim=-1)
-        rotations.append(about_axis.unflatten(-1, (3, 3)) @ _frame(-direction).mT)
+        rotations.append(compose(turn(-roll, 2), _frame(-direction).mT))
     return torch.stack(rotations, dim=1), torch.stack(centres, dim=1)
 
 
@@ -230,22 +227,25 @@ def _seen(
     rays = rays @ R[:, None]  # the transpose of R from the left: camera to world
     C = centre[:, None, None]
 
-    def nearer(w: Tensor, rays: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Place and depth for a guess of the inverse depth, and the inverse depth that the landscape has there."""
+    def place_and_depth(w: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the points of rays that have this inverse depth."""
         depth = (1 / w - C[..., 2]) / rays[..., 2].clamp_min(0.05)
-        place = (C[..., :2] + depth[..., None] * rays[..., :2]) * w[..., None] / extent[:, None, None, None]
-        return place, depth, grid_sample(landscape[:, None], place, padding_mode="reflection", align_corners=True)[:, 0]
+        return (C[..., :2] + depth[..., None] * rays[..., :2]) * w[..., None] / extent[:, None, None, None], depth
+
+    def nearer(w: Tensor, rays: Tensor) -> Tensor:
+        """For a guess of the inverse depth the one that the landscape has there."""
+        place, _ = place_and_depth(w, rays)
+        return grid_sample(landscape[:, None], place, padding_mode="reflection", align_corners=True)[:, 0]
 
     # Most of the way for the pixels of a coarse grid: those between them begin where it ends.
     coarse = interpolate(rays.permute(0, 3, 1, 2), scale_factor=1 / COARSE, mode="area").permute(0, 2, 3, 1)
     w = torch.ones_like(coarse[..., 0])
     for _ in range(STEPS):
-        _, _, w = nearer(w, coarse)
+        w = nearer(w, coarse)
     w = interpolate(w[:, None], rays.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
-    place, depth, w = nearer(w, rays)
-    for _ in range(LAST_STEPS - 1):
-        place, depth, w = nearer(w, rays)
-    return place, depth
+    for _ in range(LAST_STEPS):
+        w = nearer(w, rays)
+    return place_and_depth(w, rays)
 
 
 def _sampled(
