@@ -58,7 +58,7 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     if options.quick:
         options = replace(options, pairs=4, draws=20, directions=8)
-    pairs, source = chosen_pairs(options)
+    pairs, source = chosen_pairs(options.pairs, options.image_size)
     settings = {"pairs": len(pairs), "of": source, "draws": options.draws, "directions": options.directions}
     settings["image size"] = options.image_size
     tables = {}
@@ -81,16 +81,16 @@ def in_words(value: object) -> str:
     return f"{value['mean']:.3g} ({value['low']:.3g} to {value['high']:.3g})"
 
 
-def chosen_pairs(options: Options) -> tuple[list[rfp.PosedPair], str]:
+def chosen_pairs(number: int, image_size: int) -> tuple[list[rfp.PosedPair], str]:
     """The pairs, evenly spaced over the folders, and what they are of."""
     if not os.environ.get("RFP_DATA"):
         scenes = SceneOptions.medium()
-        stream = RenderedPairs(replace(scenes, image_size=(options.image_size * 3 // 4, options.image_size)))
-        return stream.draw(options.pairs, generator=torch.Generator().manual_seed(0)), "rendered"
+        stream = RenderedPairs(replace(scenes, image_size=(image_size * 3 // 4, image_size)))
+        return stream.draw(number, generator=torch.Generator().manual_seed(0)), "rendered"
     chosen = []
     for folder in FOLDERS:
-        pairs = PosedPairs(Path(os.environ["RFP_DATA"]) / folder, image_size=options.image_size)
-        count = options.pairs // len(FOLDERS)
+        pairs = PosedPairs(Path(os.environ["RFP_DATA"]) / folder, image_size=image_size)
+        count = number // len(FOLDERS)
         chosen += [pairs[(2 * k + 1) * len(pairs) // (2 * count)] for k in range(count)]
     return chosen, " and ".join(FOLDERS)
 

@@ -89,6 +89,8 @@ class Keypoints:
     count: Int[Tensor, "*B S K"]
     valid: Bool[Tensor, "*B S K"]
     log_prob: Float[Tensor, "*B S"]
+    log_inclusion: Float[Tensor, "*B S K"]
+    """log P that the key point of each slot is among the draws at all, given the best that is not; 0 where masked."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class MatchExpectation:
-    """A reward that adds over matches, a(M) = mean of the values of the drawn matches: of each draw, and expected.
+    """A reward that adds over matches, a(M) = the mean of their values, or their sum per slot: drawn, and expected.
 
     V is 1 where the values depend on no draw of matches, and T where set t was made for draw t.
     """

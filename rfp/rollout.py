@@ -25,8 +25,14 @@ from rfp.policy.keypoints import (
     keypoint_noise_shape,
     top_keypoints,
 )
-from rfp.policy.match_expectation import check_exact, every_candidate, match_expectation
+from rfp.policy.match_expectation import (
+    check_exact,
+    every_candidate,
+    expected_value_of_keypoints,
+    match_expectation,
+)
 from rfp.policy.matches import MatchDistribution, MatchOptions, draw_matches, match_distribution, match_noise_shape
+from rfp.policy.reciprocal import ReciprocalDistribution
 from rfp.records import (
     Correspondences,
     DenseFeatures,
@@ -106,7 +112,7 @@ class Reward(Protocol):
 class ControlOptions:
     """A reward that adds over matches and whose expectation is known: a control variate, or the reward itself."""
 
-    values: Literal["none", "reward", "epipolar", "disk", "sampson"] = "none"
+    values: Literal["none", "reward", "epipolar", "disk", "disk_count", "sampson"] = "none"
     """What a match is worth: nothing is computed; what the reward itself pays for it (it has to add over matches, and
     with a coefficient of 1 its matches' term is then exact); or one of the rewards that do."""
     geometry: Literal["true", "independent_draw", "own_estimate_biased"] = "true"
@@ -154,7 +160,9 @@ class RolloutOptions:
         if not 0.0 < self.max_error_px < math.inf:
             raise InputError(f"expected max_error_px above 0, got {self.max_error_px}; 1 is usual")
         if self.control.values != "none":
-            check_exact(self.matches)
+            # What the reward itself divides by is known when it is there.
+            per = "slot" if self.control.values == "reward" else ADDITIVE_REWARDS[self.control.values].per
+            check_exact(self.matches, per)
         if self.control.geometry == "independent_draw" and self.num_match_draws < 2:
             raise InputError(
                 "the geometry of an independent draw expected num_match_draws of at least 2, got 1; raise it"
@@ -210,10 +218,12 @@ class Rollout:
     """The key points of each image were drawn from it, (b, C)."""
     descriptors: Float[Tensor, "b S K D"]
     """At the drawn key points."""
-    match_policy: MatchDistribution
+    match_policy: MatchDistribution | ReciprocalDistribution
     """The matches of each draw of key points were drawn from it, (B, S, C)."""
     control: MatchExpectation | None = None
     """The additive reward of ``options.control``, drawn and expected. The expectation carries a gradient, too."""
+    value_of_keypoints: Float[Tensor, "B S 2 K"] | None = None
+    """What the matches of each key point add to that reward, expected, in image 1 and 2. Detached."""
     deployed_reward: Float[Tensor, "B"] | None = None
     """Of the deployed detector on each pair, where asked for: the baseline of self-critical training."""
 
@@ -298,12 +308,13 @@ def rollout_on_noise(
         if noise.deployed is not None:
             deployed = _deployed_correspondences(network, features, distribution, truth, options)
             deployed_reward = reward(estimator(deployed, noise.deployed), deployed, truth)[:, 0, 0]
-    control = None
+    control = value_of_keypoints = None
     if options.control.values != "none":
         with stage("matches"):
             additive = _additive_reward(reward, options.control)
             values = _candidate_values(candidates, positions[one], positions[two], result, truth, additive, options)
-            control = match_expectation(candidates, matches, values, num_keypoints, options.matches)
+            control = match_expectation(candidates, matches, values, num_keypoints, options.matches, additive.per)
+            value_of_keypoints = expected_value_of_keypoints(candidates, matches, values, num_keypoints, additive.per)
 
     return Rollout(
         reward=value,
@@ -321,6 +332,7 @@ def rollout_on_noise(
         descriptors=descriptors,
         match_policy=candidates,
         control=control,
+        value_of_keypoints=value_of_keypoints,
         deployed_reward=deployed_reward,
     )
 
@@ -532,7 +544,7 @@ def _additive_reward(reward: Reward, control: ControlOptions) -> AdditiveReward:
 
 @torch.no_grad()
 def _candidate_values(
-    candidates: MatchDistribution,
+    candidates: MatchDistribution | ReciprocalDistribution,
     xy1_px: Float[Tensor, "B S K 2"],
     xy2_px: Float[Tensor, "B S K 2"],
     result: Any,

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import cv2
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -44,6 +45,14 @@ def photographs(tmp_path_factory):
         pixels = pixels.astype(np.uint8 if largest == 255 else np.uint16)
         (folder / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
     return folder.parent
+
+
+@pytest.fixture
+def without_type_checks():
+    """As users run the library: what the tests' type checker would refuse first reaches the library's own checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

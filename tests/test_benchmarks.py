@@ -133,13 +133,12 @@ def test_the_learning_benchmark_trains_and_judges_each_arm_and_keeps_what_it_has
     monkeypatch.setattr(learning, "SETTINGS", {"small": {"image_size": 96, "num_keypoints": 64, "max_error_px": 1.0}})
     file, runs = tmp_path / "learning.json", tmp_path / "runs"
     relief = {"source": "relief", "photographs": photographs, "relief": ReliefOptions(image_size=(72, 96))}
-    options = learning.Options(
-        arms=("matches", "control"), steps=1, screen=True, threads=1, runs=runs, json=file, **relief
-    )
+    arms = ["matches", "many matches, key points too", "control"]
+    options = learning.Options(arms=tuple(arms), steps=1, screen=True, threads=1, runs=runs, json=file, **relief)
     learning.main(options)
     written = json.loads(file.read_text())
-    assert [run["arm"] for run in written["runs"]] == ["start", "matches", "control"]
-    assert [row["arm"] for row in written["changes"]] == ["matches", "control"]
+    assert [run["arm"] for run in written["runs"]] == ["start", *arms]
+    assert [row["arm"] for row in written["changes"]] == arms
     assert all(len(run["figures"]["small, poselib"]["errors_deg"]) == 5 for run in written["runs"])
     rendered = hooks().render(written)
     assert "| matches | photographs in relief | 1 | 1 | its own | small, poselib |" in rendered
@@ -147,6 +146,29 @@ def test_the_learning_benchmark_trains_and_judges_each_arm_and_keeps_what_it_has
     changed = file.stat().st_mtime_ns
     learning.main(options)
     assert file.stat().st_mtime_ns == changed, "nothing is trained twice"
+
+
+def test_the_credit_of_key_points_is_compared_on_the_same_draws(benchmark, tmp_path, monkeypatch):
+    monkeypatch.delenv("RFP_DATA", raising=False)
+    file = tmp_path / "credit.json"
+    credit = benchmark("keypoint_credit")
+    credit.main(credit.Options(image_size=160, quick=True, json=file))
+    written = json.loads(file.read_text())
+    for spread in credit.SPREADS:
+        whole, own = written[spread]
+        assert own["noise / signal"] < 10
+        assert isinstance(whole["noise / signal"], str) or whole["noise / signal"] > own["noise / signal"]
+    rendered = hooks().render(written)
+    assert "own matches (biased)" in rendered
+
+
+def test_products_of_different_draws_have_no_noise_in_them(benchmark):
+    credit = benchmark("keypoint_credit")
+    generator = torch.Generator().manual_seed(0)
+    one, two = (1 + torch.randn(20_000, 4, generator=generator).double() * 3 for _ in range(2))
+    assert float(credit.product(one, one)) == pytest.approx(4.0, abs=0.2)
+    assert float(credit.product(one, 2 * two)) == pytest.approx(8.0, abs=0.4)
+    assert float((one * one).sum(-1).mean()) > 35
 
 
 def test_wins_and_losses_are_told_in_the_same_words(benchmark):

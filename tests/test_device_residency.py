@@ -111,6 +111,7 @@ OPTIONS = {
     "ratio_test": replace(SMALL, matches=MatchOptions(candidates="ratio")),
     "all_pairs": replace(SMALL, matches=MatchOptions(candidates="all")),
     "dual_softmax": replace(SMALL, matches=MatchOptions(candidates="dual_softmax", replacement=False)),
+    "reciprocal": replace(SMALL, matches=MatchOptions(candidates="reciprocal"), control=ControlOptions("disk_count")),
     "subpixel": replace(SMALL, subpixel=True),
     "paper": RolloutOptions.paper(ransac=SMALL.ransac),
     "control": replace(SMALL, control=ControlOptions("disk"), common_random_numbers=True),
@@ -135,6 +136,15 @@ def test_the_training_step_runs_without_data_under_the_deny_list(options):
 @pytest.mark.parametrize("control", ["none", "epipolar"])
 def test_every_baseline_stays_on_the_device(training, control):
     options = replace(SMALL, control=ControlOptions(control))
+    step = training_step(Tiny(), options, training=training)
+    with no_host_visits():
+        step()
+
+
+@pytest.mark.parametrize("candidates", ["mutual", "reciprocal"])
+def test_the_credit_of_each_key_point_stays_on_the_device(candidates):
+    options = replace(SMALL, matches=MatchOptions(candidates=candidates), control=ControlOptions("disk_count"))
+    training = TrainerOptions(keypoint_credit="own_matches_biased", rollout=options)
     step = training_step(Tiny(), options, training=training)
     with no_host_visits():
         step()

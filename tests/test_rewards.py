@@ -1,6 +1,7 @@
 """Laws of the rewards, on poses with known errors."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -108,6 +109,25 @@ def test_wrong_matches_may_cost_and_those_in_between_be_worth_nothing():
         EpipolarReward(wrong_beyond_px=1.0)
 
 
+def test_per_slot_the_number_of_right_matches_counts_and_not_their_share():
+    _, correspondences, truth = problem([0.0])
+    few = replace(correspondences, weight=torch.where(torch.arange(6) < 2, correspondences.weight, 0.0))
+    for kind in (EpipolarReward, SampsonReward):
+        share, number = kind(), kind(per="slot")
+        slots = correspondences.weight.shape[-1]
+        for some in (correspondences, few):
+            total = some.weight.sum(-1)
+            torch.testing.assert_close(number(None, some, truth), share(None, some, truth) * total / slots)
+        assert number(None, few, truth) < number(None, correspondences, truth)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize("kind", [EpipolarReward, SampsonReward])
+def test_a_reward_per_something_else_is_refused(kind):
+    with pytest.raises(InputError, match="per='slot'"):
+        kind(per="match_count")
+
+
 def test_the_soft_reward_is_one_for_exact_matches_and_a_half_at_its_scale():
     _, correspondences, truth = problem([0.0])
     values = SampsonReward(scale_px=10 / 2**0.5).match_values(correspondences, truth)
@@ -120,7 +140,7 @@ def test_an_additive_reward_is_the_mean_of_its_match_values(name):
     reward = ADDITIVE_REWARDS[name]
     assert isinstance(reward, AdditiveReward)
     assert reward == REWARDS[name]
-    expected = mean_match_value(reward.match_values(correspondences, truth), correspondences)
+    expected = mean_match_value(reward.match_values(correspondences, truth), correspondences, reward.per)
     torch.testing.assert_close(reward(result, correspondences, truth), expected)
     assert not isinstance(PoseErrorReward(), AdditiveReward)
 

@@ -303,6 +303,31 @@ def test_the_additive_reward_of_each_draw_is_the_reward_itself_and_its_expectati
     assert ((drawn.mean(-1) - rolled.control.expected[..., 0]).abs() < 4 * error).all()
 
 
+@pytest.mark.parametrize("candidates", ["mutual", "all", "reciprocal"])
+def test_a_reward_per_slot_is_expected_exactly_for_every_policy_with_a_closed_form(pairs, candidates):
+    options = replace(
+        OPTIONS,
+        matches=MatchOptions(temperature=0.3, candidates=candidates),
+        keypoints=KeypointOptions(num_keypoints=24, max_candidates=512),
+        num_match_draws=300,
+        control=ControlOptions("reward"),
+    )
+    reward = EpipolarReward(max_error_px=8.0, wrong=-0.25, per="slot")
+    rolled = rollout(
+        TinyTestNetwork(), pairs[:1], options=options, generator=generator(), estimator=NoEstimate(), reward=reward
+    )
+    drawn = rolled.control.sampled[:, :, 0]
+    torch.testing.assert_close(drawn, rolled.reward)
+    for side in range(2):
+        of_side = rolled.value_of_keypoints[:, :, side]
+        torch.testing.assert_close(of_side.sum(-1), rolled.control.expected[..., 0].detach())
+        keypoints = (rolled.keypoints1, rolled.keypoints2)[side]
+        assert (of_side[~keypoints.valid] == 0).all()
+    error = drawn.std(-1) / 300**0.5
+    assert (error > 1e-4).any()
+    assert ((drawn.mean(-1) - rolled.control.expected[..., 0]).abs() < 4 * error + 1e-6).all()
+
+
 class NoEstimate:
     """An estimator that finds nothing, at once."""
 
@@ -391,6 +416,8 @@ def test_controls_that_cannot_be_are_refused(pairs):
         replace(CONTROLLED, matches=MatchOptions(replacement=False))
     with pytest.raises(rfp.InputError, match="num_match_draws of at least 2"):
         RolloutOptions(num_match_draws=1, control=ControlOptions("disk", "independent_draw"))
+    with pytest.raises(rfp.InputError, match="a reward per slot"):
+        replace(CONTROLLED, matches=MatchOptions(candidates="reciprocal"))
     with pytest.raises(rfp.InputError, match="with match_values"):
         rollout(
             TinyTestNetwork(),

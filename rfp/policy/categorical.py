@@ -63,20 +63,42 @@ def draw_with_replacement(
 
 def draw_without_replacement(
     log_p: Float[Tensor, "*B C"], valid: Bool[Tensor, "*B C"], uniforms: Float[Tensor, "*B S C"], num_draws: int
-) -> tuple[Int[Tensor, "*B S K"], Bool[Tensor, "*B S K"]]:
+) -> tuple[Int[Tensor, "*B S K"], Bool[Tensor, "*B S K"], Float[Tensor, "*B S"]]:
     """Ordered draws without replacement (indices, mask) by Gumbel top-k; the mask ends where candidates run out.
 
     The K largest of log p + Gumbel noise are a draw from the Plackett–Luce law (Yellott 1977; Kool et al. 2019,
     "Stochastic Beams and Where to Find Them", section 2). Not differentiable.
+
+    Returns:
+        The indices, the mask, and the largest sum that was *not* drawn, -inf where there is none.
     """
     # torch.rand has a step of 2^-24: kept off both ends, where the double logarithm is infinite.
     u = uniforms.clamp(min=2.0**-26, max=1.0 - 2.0**-24)
     perturbed = log_p.detach().unsqueeze(-2) - (-u.log()).log()
     perturbed = torch.where(valid.unsqueeze(-2), perturbed, float("-inf"))
-    top = torch.topk(perturbed, min(num_draws, log_p.shape[-1]), dim=-1)
-    drawn = top.values > float("-inf")
-    missing = num_draws - drawn.shape[-1]
-    return torch.nn.functional.pad(top.indices, (0, missing)), torch.nn.functional.pad(drawn, (0, missing))
+    top = torch.topk(perturbed, min(num_draws + 1, log_p.shape[-1]), dim=-1)
+    missing = max(0, num_draws + 1 - top.values.shape[-1])
+    values = torch.nn.functional.pad(top.values, (0, missing), value=float("-inf"))
+    index = torch.nn.functional.pad(top.indices, (0, missing))
+    return index[..., :num_draws], values[..., :num_draws] > float("-inf"), values[..., num_draws]
+
+
+def log_inclusion(
+    log_p: Float[Tensor, "*B C"],
+    index: Int[Tensor, "*B S K"],
+    drawn: Bool[Tensor, "*B S K"],
+    threshold: Float[Tensor, "*B S"],
+) -> Float[Tensor, "*B S K"]:
+    """log P that log p_i + Gumbel noise exceeds the threshold, log(1 - exp(-p_i / e^κ)), of the drawn; 0 of the others.
+
+    Given the largest sum that was not drawn, κ, this is the probability that candidate i is among the draws, and the
+    draws of the others say nothing more of it (Kool et al. 2019, section 4.2). Of K draws with replacement κ is -log K,
+    but for the chance in the number of draws. Its slope falls to 0 where a candidate is as good as certain.
+    """
+    at_index = log_p.unsqueeze(-2).expand(*index.shape[:-1], log_p.shape[-1]).gather(-1, index)
+    # Finite on both ends: e^20 times certain, and of a mass that float32 still holds.
+    log_rate = (torch.where(drawn, at_index, 0.0) - threshold.unsqueeze(-1)).clamp(-80.0, 20.0)
+    return torch.where(drawn, (-torch.expm1(-log_rate.exp())).log(), 0.0)
 
 
 def distinct_draws(index: Int[Tensor, "*B K"], drawn: Bool[Tensor, "*B K"]) -> DistinctDraws:

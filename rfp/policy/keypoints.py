@@ -5,6 +5,7 @@ deployed detector chooses from. The support is a function of the network, yet he
 "unbiased" is meant for the policy with its support.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from rfp.policy.categorical import (
     distinct_draws,
     draw_with_replacement,
     draw_without_replacement,
+    log_inclusion,
     log_prob_with_replacement,
     log_prob_without_replacement,
     log_probabilities,
@@ -40,6 +42,10 @@ class KeypointOptions:
     """Share ε of the uniform distribution over the candidates that is mixed in, to explore."""
     max_candidates: int = 4096
     """The local maxima beyond this many best ones are left out, so that shapes are static."""
+    spread: float | None = None
+    """Scale log f of each image to this standard deviation over its candidates; None leaves it as the network has it.
+    A detector that is sure of its best key points draws better ones without having learned which are better: left
+    alone, most of the gradient goes there. At a fixed spread only the differences between key points count."""
 
     def __post_init__(self):
         if self.num_keypoints < 1 or self.max_candidates < 1:
@@ -51,6 +57,8 @@ class KeypointOptions:
             raise InputError(f"expected nms_radius and border of at least 0, got {self.nms_radius} and {self.border}")
         if not 0.0 <= self.uniform_mixing < 1.0:
             raise InputError(f"expected uniform_mixing in [0, 1), got {self.uniform_mixing}")
+        if self.spread is not None and not 0.0 < self.spread < math.inf:
+            raise InputError(f"expected a spread above 0 or None, got {self.spread}; 2 is usual")
 
 
 @dataclass(frozen=True)
@@ -101,8 +109,19 @@ def keypoint_distribution(
         pixel = _own_pixels_first(sizes, log_heat)
     heat, support = heat.gather(-1, pixel), support.gather(-1, pixel)
     xy_px = torch.stack([pixel % width, pixel.div(width, rounding_mode="floor")], dim=-1).to(heat.dtype)
+    if options.spread is not None:
+        heat = _scaled(heat, support, options.spread)
     log_p = log_probabilities(heat, support, uniform_mixing=options.uniform_mixing)
     return KeypointDistribution(log_p=log_p, valid=support, xy_px=xy_px)
+
+
+def _scaled(heat: Float[Tensor, "b C"], support: Bool[Tensor, "b C"], spread: float) -> Float[Tensor, "b C"]:
+    """Differences from the mean of the support, at a standard deviation of ``spread``; 0 where all are alike."""
+    number = support.sum(dim=-1, keepdim=True).clamp_min(1)
+    mean = torch.where(support, heat, 0.0).sum(dim=-1, keepdim=True) / number
+    deviation = torch.where(support, heat - mean, 0.0)
+    variance = deviation.square().sum(dim=-1, keepdim=True) / number
+    return deviation * (spread * (variance + 1e-12).rsqrt())
 
 
 def _own_pixels_first(sizes: Sequence[tuple[int, int]], like: Float[Tensor, "b h w"]) -> Int[Tensor, "b C"]:
@@ -147,13 +166,19 @@ def draw_keypoints(
         draws = distinct_draws(draw_with_replacement(log_p, valid, uniforms), any_candidate)
         index, count, drawn = draws.index, draws.count, draws.valid
         log_prob = log_prob_with_replacement(log_p, index, count)
+        threshold = torch.full_like(log_prob, -math.log(options.num_keypoints))
     else:
         noise = uniforms[..., : log_p.shape[-1]]
-        index, drawn = draw_without_replacement(log_p, valid, noise, options.num_keypoints)
+        index, drawn, threshold = draw_without_replacement(log_p, valid, noise, options.num_keypoints)
         count = drawn.long()
         log_prob = log_prob_without_replacement(log_p, index, drawn)
-    xy_px = _at(distribution.xy_px.unsqueeze(-3), index)
-    return Keypoints(xy_px=xy_px, count=count, valid=drawn, log_prob=log_prob)
+    return Keypoints(
+        xy_px=_at(distribution.xy_px.unsqueeze(-3), index),
+        count=count,
+        valid=drawn,
+        log_prob=log_prob,
+        log_inclusion=log_inclusion(log_p, index, drawn, threshold),
+    )
 
 
 def top_keypoints(

@@ -2,7 +2,8 @@
 
 P(m_ij) = exp(-‖d_i - d'_j‖ / τ) / Σ over the candidates (Reinforced Feature Points, eq. 2). The candidates are the
 mutual nearest neighbours, those of them that pass the ratio test, all pairs, or all pairs under the dual softmax; like
-the support of the key points, the set of mutual nearest neighbours is held fixed when the gradient is taken.
+the support of the key points, the set of mutual nearest neighbours is held fixed when the gradient is taken. With
+"reciprocal" candidates each key point of either image draws a partner (``rfp.policy.reciprocal``).
 """
 
 import math
@@ -23,28 +24,33 @@ from rfp.policy.categorical import (
     log_prob_without_replacement,
     log_probabilities,
 )
+from rfp.policy.reciprocal import ReciprocalDistribution, draw_reciprocal, reciprocal_distribution
 from rfp.records import InputError, Matches
+
+CANDIDATES = ("mutual", "ratio", "all", "dual_softmax", "reciprocal")
 
 
 @dataclass(frozen=True)
 class MatchOptions:
     """How matches are drawn between two sets of key points."""
 
-    candidates: Literal["mutual", "ratio", "all", "dual_softmax"] = "mutual"
-    """Mutual nearest neighbours; those of them that stand out from the second nearest; all K² pairs; or all pairs,
-    their logits the dual softmax of the similarities."""
+    candidates: Literal["mutual", "ratio", "all", "dual_softmax", "reciprocal"] = "mutual"
+    """Mutual nearest neighbours; those of them that stand out from the second nearest; all K² pairs; all pairs, their
+    logits the dual softmax of the similarities; or pairs that choose each other, their number left to chance."""
     temperature: float = 0.25
-    """τ; 1 is the paper's, at which unit descriptors are drawn almost uniformly."""
+    """τ; 1 is the paper's, at which unit descriptors are drawn almost uniformly. Of "reciprocal": of the similarities,
+    as in DISK, of all others of the distances."""
     fraction: float = 0.5
     """Draws as a share of the candidates ("mutual", "ratio") or of the key points ("all", "dual_softmax")."""
     replacement: bool = True
-    """Draw with replacement (a match may be drawn several times and is counted), or without (Plackett–Luce)."""
+    """Draw with replacement (a match may be drawn several times and is counted), or without (Plackett–Luce). Of
+    "reciprocal" neither: every key point has one choice."""
     ratio: float = 0.9
     """Of "ratio": nearest over second nearest distance, in both directions, below which a match is a candidate."""
 
     def __post_init__(self):
-        if self.candidates not in ("mutual", "ratio", "all", "dual_softmax"):
-            raise InputError(f"expected candidates 'mutual', 'ratio', 'all' or 'dual_softmax', got {self.candidates!r}")
+        if self.candidates not in CANDIDATES:
+            raise InputError(f"expected candidates of {', '.join(CANDIDATES)}, got {self.candidates!r}")
         if not 0.0 < self.ratio <= 1.0:
             raise InputError(f"expected a ratio in (0, 1], got {self.ratio}; 0.9 is usual")
         if self.temperature <= 0.0:
@@ -59,6 +65,8 @@ class MatchOptions:
 
     def num_slots(self, num_keypoints: int) -> int:
         """M, the most draws there can be."""
+        if self.candidates == "reciprocal":
+            return num_keypoints
         return max(1, math.ceil(self.fraction * num_keypoints))
 
 
@@ -78,7 +86,7 @@ def match_distribution(
     valid1: Bool[Tensor, "*B S K1"],
     valid2: Bool[Tensor, "*B S K2"],
     options: MatchOptions,
-) -> MatchDistribution:
+) -> MatchDistribution | ReciprocalDistribution:
     """The distribution over the candidate matches of each draw of key points, differentiable in the descriptors."""
     if options.one_each:
         similarity = masked_similarity(descriptors1, descriptors2, valid1, valid2)
@@ -93,7 +101,10 @@ def match_distribution(
 
     k1, k2 = descriptors1.shape[-2], descriptors2.shape[-2]
     pairs = valid1[..., :, None] & valid2[..., None, :]
-    distance = _root(2.0 - 2.0 * descriptors1 @ descriptors2.transpose(-1, -2))
+    similarity = descriptors1 @ descriptors2.transpose(-1, -2)
+    if options.candidates == "reciprocal":
+        return reciprocal_distribution(similarity / options.temperature, pairs)
+    distance = _root(2.0 - 2.0 * similarity)
     logits = -distance / options.temperature
     if options.candidates == "dual_softmax":
         masked = torch.where(pairs, logits, MASKED_LOG_PROBABILITY)
@@ -110,13 +121,15 @@ def match_distribution(
 
 def match_noise_shape(options: MatchOptions, num_draws: int, num_keypoints: int) -> tuple[int, int]:
     """(T, length) of the uniforms that ``draw_matches`` needs for one draw of key points."""
+    if options.candidates == "reciprocal":
+        return num_draws, 2 * num_keypoints
     if options.replacement:
         return num_draws, options.num_slots(num_keypoints)
     return num_draws, num_keypoints if options.one_each else num_keypoints**2
 
 
 def draw_matches(
-    distribution: MatchDistribution,
+    distribution: MatchDistribution | ReciprocalDistribution,
     uniforms: Float[Tensor, "*B S T L"],
     num_keypoints: Int[Tensor, "*B S"],
     num_slots: int,
@@ -124,13 +137,16 @@ def draw_matches(
 ) -> Matches:
     """T draws of matches for each draw of key points, and the log-probability of each draw.
 
-    How many are drawn depends on the key points alone, so the draws stay independent given them.
+    How many are drawn depends on the key points alone, so the draws stay independent given them; of "reciprocal"
+    candidates it is left to chance, and in the log-probability.
 
     Args:
         uniforms: Of ``match_noise_shape``.
         num_keypoints: Key points that image 1 really has.
         num_slots: ``options.num_slots(K)``.
     """
+    if isinstance(distribution, ReciprocalDistribution):
+        return draw_reciprocal(distribution, uniforms)
     log_p, valid = distribution.log_p, distribution.valid
     num_candidates = valid.sum(dim=-1)
     base = num_candidates if options.one_each else torch.minimum(num_keypoints, num_candidates)
@@ -140,7 +156,7 @@ def draw_matches(
         draws = distinct_draws(draw_with_replacement(log_p, valid, uniforms), in_draw)
         log_prob = log_prob_with_replacement(log_p, draws.index, draws.count)
     else:
-        index, drawn = draw_without_replacement(log_p, valid, uniforms, num_slots)
+        index, drawn, _ = draw_without_replacement(log_p, valid, uniforms, num_slots)
         log_prob = log_prob_without_replacement(log_p, index, drawn & in_draw)
         draws = distinct_draws(index, drawn & in_draw)
 

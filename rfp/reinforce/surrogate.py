@@ -23,6 +23,7 @@ def surrogate_per_pair(
     reference: Float[Tensor, "*B"] | None = None,
     control: MatchExpectation | None = None,
     coefficient: Coefficient = 1.0,
+    of_keypoints: Float[Tensor, "*B"] | None = None,
     keypoint_weight: float = 1.0,
     match_weight: float = 1.0,
 ) -> Float[Tensor, "*B"]:
@@ -41,7 +42,8 @@ def surrogate_per_pair(
         of_expectation = -shrunk * (coefficient * control.expected.mean(dim=-1)).mean(dim=-1)
     # ∇E[r] = E_X[ E_M[r] ∇log P(X) ] + E_X E_M[ r ∇log P(M | X) ]  (eq. 4 of the paper), here with a minus, since
     # an optimiser goes down: the mean over draws of -A ∇log P is the gradient of the mean of -A log P.
-    of_keypoints = -(advantage_keypoints * log_prob_keypoints).mean(dim=-1)
+    if of_keypoints is None:
+        of_keypoints = -(advantage_keypoints * log_prob_keypoints).mean(dim=-1)
     of_matches = -(advantage_matches * log_prob_matches).mean(dim=(-2, -1)) + of_expectation
     return keypoint_weight * of_keypoints + match_weight * of_matches
 
@@ -57,6 +59,7 @@ def surrogate_loss(
     coefficient: Coefficient = 1.0,
     valid: Bool[Tensor, "*B"] | None = None,
     weight: Float[Tensor, "*B"] | None = None,
+    of_keypoints: Float[Tensor, "*B"] | None = None,
     keypoint_weight: float = 1.0,
     match_weight: float = 1.0,
 ) -> Float[Tensor, ""]:
@@ -76,6 +79,7 @@ def surrogate_loss(
         valid: False leaves a pair out with all its draws (unusable *input*; a failed estimate takes part).
         weight: Factor on each pair (1 / the spread of its earlier rewards, say). It must not depend on these draws, and
             makes pairs count differently without a bias in the direction of any of them.
+        of_keypoints: The detector's term of each pair, in place of the one by the rewards of whole draws.
         keypoint_weight: Factor on the detector's term.
         match_weight: Factor on the descriptor's term.
 
@@ -94,6 +98,7 @@ def surrogate_loss(
         reference=reference,
         control=control,
         coefficient=coefficient,
+        of_keypoints=of_keypoints,
         keypoint_weight=keypoint_weight,
         match_weight=match_weight,
     )

@@ -1,11 +1,12 @@
 """Rewards that add over matches: each match has a value of its own under a geometry, the true one or another.
 
 Where the reward of a draw is the mean value of its matches, its expectation over the draws needs no draws
-(``rfp.policy.match_expectation``), be it the reward itself or a control variate beside another one.
+(``rfp.policy.match_expectation``), be it the reward itself or a control variate beside another one. The same holds for
+their sum over the number of slots, which pays for the number of matches, too, and not for their share alone.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -19,10 +20,18 @@ from rfp.records import Correspondences, InputError, TwoViewGeometry
 
 @runtime_checkable
 class AdditiveReward(Protocol):
-    """A reward that is the mean of the values of the matches, counted as often as each was drawn; 0 without matches."""
+    """A reward that sums the values of the matches, counted as often as each was drawn, and divides by their number.
+
+    Or by the number of slots, whether there is a match in them or not. 0 without matches.
+    """
+
+    @property
+    def per(self) -> Literal["match", "slot"]:
+        """What the sum is divided by."""
+        ...
 
     def __call__(self, result: Any, correspondences: Correspondences, truth: TwoViewGeometry) -> Float[Tensor, "*B"]:
-        """Σ count · value / Σ count of each problem, the values those under the truth."""
+        """``mean_match_value`` of each problem, the values those under the truth."""
         ...
 
     def match_values(self, correspondences: Correspondences, geometry: TwoViewGeometry) -> Float[Tensor, "*B M"]:
@@ -30,10 +39,19 @@ class AdditiveReward(Protocol):
         ...
 
 
-def mean_match_value(values: Float[Tensor, "*B M"], correspondences: Correspondences) -> Float[Tensor, "*B"]:
-    """Σ count · value / Σ count, 0 where there are no matches."""
-    total = correspondences.weight.sum(dim=-1)
-    return (values * correspondences.weight).sum(dim=-1) / total.clamp_min(1.0)
+def mean_match_value(
+    values: Float[Tensor, "*B M"], correspondences: Correspondences, per: Literal["match", "slot"] = "match"
+) -> Float[Tensor, "*B"]:
+    """Σ count · value / Σ count, or over the M slots; 0 where there are no matches."""
+    total = (values * correspondences.weight).sum(dim=-1)
+    if per == "slot":
+        return total / max(1, values.shape[-1])
+    return total / correspondences.weight.sum(dim=-1).clamp_min(1.0)
+
+
+def _check_per(per: str) -> None:
+    if per not in ("match", "slot"):
+        raise InputError(f"expected per='match' or per='slot', got {per!r}")
 
 
 def _squared_distance(correspondences: Correspondences, geometry: TwoViewGeometry) -> Float[Tensor, "*B M"]:
@@ -53,7 +71,8 @@ class EpipolarReward:
     """Share of drawn matches that agree with the *true* geometry: Sampson distance below ``max_error_px``.
 
     It ignores the estimate. No matches: zero. With ``wrong=-0.25`` it is DISK's reward (Tyszkiewicz et al. 2020,
-    section 3.3: +1 for a right match, -0.25 for a wrong one), divided by the number of draws.
+    section 3.3: +1 for a right match, -0.25 for a wrong one), divided by the number of draws; with ``per="slot"``, too,
+    it pays for the number of right matches as DISK's does.
 
     Raises:
         InputError: a threshold that is not above 0, or matches that are wrong below the distance of right ones.
@@ -64,8 +83,11 @@ class EpipolarReward:
     """Value of a wrong match; a right one's is 1."""
     wrong_beyond_px: float | None = None
     """Only matches beyond this distance are wrong, and those in between worth nothing; None: all that are not right."""
+    per: Literal["match", "slot"] = "match"
+    """Over what the sum is taken: the matches drawn, or the slots for them."""
 
     def __post_init__(self):
+        _check_per(self.per)
         beyond = self.max_error_px if self.wrong_beyond_px is None else self.wrong_beyond_px
         if not 0.0 < self.max_error_px <= beyond:
             raise InputError(
@@ -75,7 +97,7 @@ class EpipolarReward:
 
     def __call__(self, result: Any, correspondences: Correspondences, truth: TwoViewGeometry) -> Float[Tensor, "*B"]:
         """The reward of each problem."""
-        return mean_match_value(self.match_values(correspondences, truth), correspondences)
+        return mean_match_value(self.match_values(correspondences, truth), correspondences, self.per)
 
     def match_values(self, correspondences: Correspondences, geometry: TwoViewGeometry) -> Float[Tensor, "*B M"]:
         """1 for a right match, ``wrong`` for a wrong one, 0 in between."""
@@ -99,14 +121,17 @@ class SampsonReward:
     """
 
     scale_px: float = 1.0
+    per: Literal["match", "slot"] = "match"
+    """Over what the sum is taken: the matches drawn, or the slots for them."""
 
     def __post_init__(self):
+        _check_per(self.per)
         if not self.scale_px > 0.0:
             raise InputError(f"expected scale_px above 0, got {self.scale_px}; 1 is usual")
 
     def __call__(self, result: Any, correspondences: Correspondences, truth: TwoViewGeometry) -> Float[Tensor, "*B"]:
         """The reward of each problem."""
-        return mean_match_value(self.match_values(correspondences, truth), correspondences)
+        return mean_match_value(self.match_values(correspondences, truth), correspondences, self.per)
 
     def match_values(self, correspondences: Correspondences, geometry: TwoViewGeometry) -> Float[Tensor, "*B M"]:
         """1 / (1 + (e / scale)²) of each match."""

@@ -12,7 +12,7 @@ from rfp.records import Correspondences, InputError, TwoViewGeometry
 from rfp.rewards.matches import AdditiveReward, EpipolarReward, SampsonReward
 from rfp.rewards.pose import AccuracyReward, InlierReward, PoseErrorReward, ThresholdReward
 
-RewardName = Literal["pose_error", "accuracy", "threshold", "inliers", "epipolar", "disk", "sampson"]
+RewardName = Literal["pose_error", "accuracy", "threshold", "inliers", "epipolar", "disk", "disk_count", "sampson"]
 REWARDS: dict[RewardName, Callable[..., Float[Tensor, "*B"]]] = {
     "pose_error": PoseErrorReward(),
     "accuracy": AccuracyReward(),
@@ -20,13 +20,15 @@ REWARDS: dict[RewardName, Callable[..., Float[Tensor, "*B"]]] = {
     "inliers": InlierReward(),
     "epipolar": EpipolarReward(),
     "disk": EpipolarReward(wrong=-0.25),
+    "disk_count": EpipolarReward(wrong=-0.25, wrong_beyond_px=4.0, per="slot"),
     "sampson": SampsonReward(),
 }
 """Each reward at its defaults by the name that options and the command line use."""
-AdditiveRewardName = Literal["epipolar", "disk", "sampson"]
+AdditiveRewardName = Literal["epipolar", "disk", "disk_count", "sampson"]
 ADDITIVE_REWARDS: dict[AdditiveRewardName, AdditiveReward] = {
     "epipolar": EpipolarReward(),
     "disk": EpipolarReward(wrong=-0.25),
+    "disk_count": EpipolarReward(wrong=-0.25, wrong_beyond_px=4.0, per="slot"),
     "sampson": SampsonReward(),
 }
 """Those of them that add over matches."""

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rfp.records import InputError
-from rfp.reinforce import RewardMemory, coefficient_of_others, surrogate_loss
+from rfp.reinforce import RewardMemory, coefficient_of_others, own_match_surrogate, surrogate_loss
 from rfp.rewards import REWARDS, reward_of_terms
 from rfp.rollout import Reward, Rollout
 from rfp.stages import stage
@@ -86,9 +86,22 @@ def loss_of_rollout(
         coefficient=1.0 if isinstance(coefficient, str) else coefficient,
         valid=rolled.valid,
         weight=weight,
+        of_keypoints=_own_credit(rolled) if options.keypoint_credit == "own_matches_biased" else None,
         keypoint_weight=options.keypoint_weight,
         match_weight=options.match_weight,
     )
+
+
+def _own_credit(rolled: Rollout) -> Float[Tensor, "B"]:
+    if rolled.value_of_keypoints is None:
+        raise InputError(
+            "keypoint_credit='own_matches_biased' expected a reward that adds over matches in rollout.control.values, "
+            "got none"
+        )
+    sides = (rolled.keypoints1, rolled.keypoints2)
+    inclusion = torch.stack([side.log_inclusion for side in sides], dim=-2)
+    valid = torch.stack([side.valid for side in sides], dim=-2)
+    return own_match_surrogate(rolled.value_of_keypoints, inclusion, valid)
 
 
 def clip_gradients(

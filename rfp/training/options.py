@@ -69,6 +69,9 @@ class TrainerOptions:
     control_coefficient: float | Literal["estimated"] = "estimated"
     """c of the control variate that the rollout's options choose; "estimated" from the other draws and pairs of the
     batch; 1 where the control is the reward itself."""
+    keypoint_credit: Literal["draw", "own_matches_biased"] = "draw"
+    """What a key point is reinforced with: the reward of the whole draw, or, as in DISK, what its own matches add to
+    the reward of the rollout's control; less noise by orders of magnitude, and a bias."""
     keypoint_weight: float = 1.0
     """Factor on the detector's term of the surrogate."""
     match_weight: float = 1.0
@@ -131,6 +134,13 @@ class TrainerOptions:
             raise InputError(f"expected a reward of {', '.join(REWARDS)}, got {self.reward!r}")
         if self.baseline not in BASELINES:
             raise InputError(f"expected a baseline of {', '.join(BASELINES)}, got {self.baseline!r}")
+        if self.keypoint_credit not in ("draw", "own_matches_biased"):
+            raise InputError(f"expected a keypoint_credit of draw or own_matches_biased, got {self.keypoint_credit!r}")
+        if self.keypoint_credit != "draw" and self.rollout.control.values == "none":
+            raise InputError(
+                f"keypoint_credit={self.keypoint_credit!r} expected rollout.control.values with a reward that adds "
+                "over matches, got none"
+            )
         check_baseline(self.baseline, self.rollout.num_keypoint_draws, self.rollout.num_match_draws)
         if self.reward_terms:
             reward_of_terms(self.reward_terms)

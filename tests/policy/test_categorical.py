@@ -67,7 +67,7 @@ def test_the_ends_of_the_uniforms_never_draw_a_candidate_of_mass_zero():
 def test_ordered_draws_without_replacement_follow_plackett_luce():
     log_p = log_probabilities(LOGITS, VALID)
     n = 40_000
-    index, drawn = draw_without_replacement(log_p, VALID, uniforms(n, 5), 2)
+    index, drawn, _ = draw_without_replacement(log_p, VALID, uniforms(n, 5), 2)
     assert drawn.all()
     outcomes = list(itertools.permutations([0, 1, 2, 4], 2))
     observed = torch.tensor([((index == torch.tensor(o)).all(-1)).sum() for o in outcomes]).double()
@@ -99,7 +99,7 @@ def test_log_probability_without_replacement_keeps_its_digits_when_little_mass_r
 
 def test_a_draw_ends_where_candidates_run_out():
     log_p = log_probabilities(LOGITS, VALID)
-    index, drawn = draw_without_replacement(log_p, VALID, uniforms(3, 5), 7)
+    index, drawn, _ = draw_without_replacement(log_p, VALID, uniforms(3, 5), 7)
     assert drawn.sum(-1).tolist() == [4, 4, 4]
     assert index.shape == (3, 7)
     full = log_prob_without_replacement(log_p, index[:, :4], drawn[:, :4])
@@ -117,7 +117,7 @@ def test_a_row_without_candidates_gives_log_one_and_zero_gradient():
     logits = torch.zeros(4, requires_grad=True)
     nothing = torch.zeros(4, dtype=torch.bool)
     log_p = log_probabilities(logits, nothing)
-    index, drawn = draw_without_replacement(log_p, nothing, torch.rand(2, 4), 3)
+    index, drawn, _ = draw_without_replacement(log_p, nothing, torch.rand(2, 4), 3)
     with_replacement = distinct_draws(draw_with_replacement(log_p, nothing, torch.rand(2, 3)), drawn)
     total = log_prob_without_replacement(log_p, index, drawn).sum()
     total = total + log_prob_with_replacement(log_p, with_replacement.index, with_replacement.count).sum()
@@ -152,7 +152,7 @@ def test_log_probability_with_replacement_counts_repetitions():
 def test_batch_dimensions_are_free(batch):
     log_p = log_probabilities(LOGITS.expand(*batch, 5), VALID.expand(*batch, 5))
     valid = VALID.expand(*batch, 5)
-    index, drawn = draw_without_replacement(log_p, valid, uniforms(*batch, 3, 5), 2)
+    index, drawn, _ = draw_without_replacement(log_p, valid, uniforms(*batch, 3, 5), 2)
     assert log_prob_without_replacement(log_p, index, drawn).shape == (*batch, 3)
     with_replacement = draw_with_replacement(log_p, valid, uniforms(*batch, 3, 2))
     draws = distinct_draws(with_replacement, torch.ones_like(with_replacement, dtype=torch.bool))

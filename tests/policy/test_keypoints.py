@@ -10,6 +10,7 @@ from rfp.policy.keypoints import (
     keypoint_noise_shape,
     top_keypoints,
 )
+from rfp.records import InputError
 
 SIZES = [(24, 32), (20, 28)]
 
@@ -153,3 +154,37 @@ def test_a_request_for_more_key_points_than_pixels_is_padded():
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         KeypointOptions(**wrong)
+
+
+def test_at_a_fixed_spread_only_the_differences_between_key_points_count():
+    options = KeypointOptions(num_keypoints=4, border=3, spread=1.5)
+    log_heat = heat().requires_grad_()
+    distribution = keypoint_distribution(log_heat, SIZES, options)
+    for log_p, valid in zip(distribution.log_p, distribution.valid, strict=True):
+        assert log_p[valid].std(correction=0).item() == pytest.approx(1.5, abs=1e-6)
+        assert log_p[valid].exp().sum().item() == pytest.approx(1.0, abs=1e-9)
+    surer = keypoint_distribution(4 * log_heat - 7, SIZES, options)
+    torch.testing.assert_close(surer.log_p, distribution.log_p)
+    order = keypoint_distribution(log_heat, SIZES, KeypointOptions(num_keypoints=4, border=3))
+    assert torch.equal(top_keypoints(order, 4)[0], top_keypoints(distribution, 4)[0])
+
+    keypoints = draw_keypoints(distribution, noise(options, 3, 24 * 32), options)
+    (gradient,) = torch.autograd.grad((keypoints.log_inclusion * torch.arange(4)).sum(), log_heat)
+    assert gradient.abs().amax(dim=(1, 2)).min() > 0.1
+    along = (gradient * log_heat).sum(dim=(1, 2)).abs() / gradient.flatten(1).norm(dim=1)
+    assert (along < 1e-6).all(), "nothing is gained by being surer"
+
+
+def test_a_spread_of_candidates_that_are_alike_or_of_none_is_harmless():
+    options = KeypointOptions(num_keypoints=4, nms_radius=0, border=1, spread=2.0)
+    flat = torch.zeros(2, 24, 32).requires_grad_()
+    nothing = torch.full((2, 24, 32), float("-inf"))
+    for log_heat in (flat, nothing):
+        distribution = keypoint_distribution(log_heat, SIZES, options)
+        keypoints = draw_keypoints(distribution, noise(options, 2, 24 * 32).float(), options)
+        assert keypoints.log_prob.isfinite().all()
+    keypoint_distribution(flat, SIZES, options).log_p[:, 0].sum().backward()
+    assert flat.grad.isfinite().all()
+    for wrong in (0.0, -1.0, float("inf")):
+        with pytest.raises(InputError, match="spread"):
+            KeypointOptions(spread=wrong)

@@ -109,7 +109,7 @@ def test_slots_are_ordered_by_the_key_point_of_image_1():
             assert (number.diff() > 0).all()
 
 
-@pytest.mark.parametrize("candidates", ["mutual", "all", "dual_softmax"])
+@pytest.mark.parametrize("candidates", ["mutual", "all", "dual_softmax", "reciprocal"])
 def test_masked_key_points_are_never_matched_and_get_no_gradient(candidates):
     valid = (torch.arange(K) % 3 != 0).expand(1, S, K)
     d1, _, _, matches = drawn(MatchOptions(candidates=candidates), valid1=valid, valid2=valid)
@@ -125,7 +125,7 @@ def test_masked_key_points_are_never_matched_and_get_no_gradient(candidates):
 
 def test_no_candidates_give_an_empty_draw_of_probability_one():
     nothing = torch.zeros(1, S, K, dtype=torch.bool)
-    for candidates in ("mutual", "all", "dual_softmax"):
+    for candidates in ("mutual", "all", "dual_softmax", "reciprocal"):
         for replacement in (True, False):
             options = MatchOptions(candidates=candidates, replacement=replacement)
             d1, _, _, matches = drawn(options, valid1=nothing)
@@ -164,7 +164,10 @@ def test_the_ratio_test_leaves_the_mutual_ones_that_stand_out(replacement):
     assert torch.equal(everyone.valid, mutual.valid)
 
 
-@pytest.mark.parametrize("wrong", [{"ratio": 0.0}, {"temperature": 0.0}, {"fraction": 0.0}, {"fraction": 1.5}])
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize(
+    "wrong", [{"candidates": "some"}, {"ratio": 0.0}, {"temperature": 0.0}, {"fraction": 0.0}, {"fraction": 1.5}]
+)
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         MatchOptions(**wrong)

@@ -521,3 +521,39 @@ def test_the_match_term_goes_uphill_on_a_black_box_reward(pairs):
         rollout=replace(LEARNING.rollout, matches=matches),
     )
     assert rise_of_the_reward(pairs[0], options, EpipolarReward(max_error_px=2.0)) > 0.1
+
+
+def credit_of_own_matches() -> TrainerOptions:
+    """Key points get the reward of their own matches alone, which asks for the reciprocal policy and one draw."""
+    return replace(
+        OPTIONS,
+        rollout=replace(
+            OPTIONS.rollout,
+            matches=MatchOptions(candidates="reciprocal", temperature=0.1),
+            num_keypoint_draws=1,
+            num_match_draws=1,
+            control=ControlOptions("reward"),
+        ),
+        reward="disk_count",
+        baseline="none",
+        control_coefficient=1.0,
+        keypoint_credit="own_matches_biased",
+    )
+
+
+def test_key_points_may_get_the_credit_of_their_own_matches(pairs):
+    """Its gradient reaches the heat map with one draw, where that of whole draws has nothing to compare with."""
+    for weight in (0.0, 1.0):
+        network = TinyTestNetwork()
+        before = weights(network)
+        Trainer(network, replace(credit_of_own_matches(), keypoint_weight=weight)).fit(pairs)
+        after = weights(network)
+        assert bool((before["heat.weight"] == after["heat.weight"]).all()) == (weight == 0.0)
+        assert not (before["descriptors.weight"] == after["descriptors.weight"]).all()
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize("wrong", [{"rollout": OPTIONS.rollout}, {"keypoint_credit": "own"}])
+def test_a_credit_without_its_policy_or_of_another_name_is_refused(wrong):
+    with pytest.raises(InputError, match="keypoint_credit"):
+        replace(credit_of_own_matches(), **wrong)

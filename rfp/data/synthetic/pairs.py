@@ -1,7 +1,7 @@
 """Rendered pairs: an endless stream for training, and fixed sets for evaluation."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -84,20 +84,16 @@ class RenderedPairs:
         Raises:
             InputError: no pairs asked for.
         """
-        if num_pairs < 1:
-            raise InputError(f"expected at least 1 rendered pair, got {num_pairs}")
         device, options = torch.device(device), self.options
-        generator = torch.Generator().manual_seed(seed)
-        pairs: list[PosedPair] = []
-        for start in range(0, num_pairs, SET_CHUNK):
-            # Whole chunks, so that the last one is drawn and rounded as if the set went on.
+
+        def chunk(generator: torch.Generator) -> list[PosedPair]:
             noise = draw_rendering_noise(SET_CHUNK, options, generator=generator)
-            noise = map_tensors(noise, lambda value: value.to(device))
-            batch = render_on_noise(noise, self.bank(device), options)
+            batch = render_on_noise(map_tensors(noise, lambda value: value.to(device)), self.bank(device), options)
             layouts = [options.layouts[place] for place in batch.layout.tolist()]
-            for index, (pair, layout) in enumerate(zip(posed_pairs(batch), layouts), start=start):
-                pairs.append(replace(pair, scene=layout, name=f"{layout} {index} ({self.ingredients}, seed {seed})"))
-        return RenderedSet(pairs[:num_pairs], max(options.image_size))
+            return [replace(pair, scene=layout) for pair, layout in zip(posed_pairs(batch), layouts, strict=True)]
+
+        pairs = _numbered(chunk, num_pairs, seed, self.ingredients, "rendered pair")
+        return RenderedSet(pairs, max(options.image_size))
 
     def bank(self, device: torch.device) -> TextureBank:
         """The stream's textures on a device. They are drawn on the CPU, so that they are the same everywhere."""
@@ -165,22 +161,36 @@ class ReliefPairs:
         Raises:
             InputError: no pairs asked for.
         """
-        if num_pairs < 1:
-            raise InputError(f"expected at least 1 pair in relief, got {num_pairs}")
-        generator = torch.Generator().manual_seed(seed)
-        pairs: list[PosedPair] = []
-        for start in range(0, num_pairs, SET_CHUNK):
+
+        def chunk(generator: torch.Generator) -> list[PosedPair]:
             noise = draw_relief_noise(SET_CHUNK, self.options, generator=generator)
-            batch = self._made(map_tensors(noise, lambda value: value.to(device)))
-            for index, pair in enumerate(posed_pairs(batch, "relief"), start=start):
-                pairs.append(replace(pair, name=f"relief {index} ({self.ingredients}, seed {seed})"))
-        return RenderedSet(pairs[:num_pairs], max(self.options.image_size))
+            return posed_pairs(self._made(map_tensors(noise, lambda value: value.to(device))), "relief")
+
+        pairs = _numbered(chunk, num_pairs, seed, self.ingredients, "pair in relief")
+        return RenderedSet(pairs, max(self.options.image_size))
 
     def _made(self, noise: ReliefNoise) -> ReliefBatch:
         device = noise.photograph.device
         if device not in self._on_device:
             self._on_device[device] = self._photographs.to(device)
         return relief_on_noise(self._on_device[device], noise, self.options)
+
+
+def _numbered(
+    chunk: Callable[[torch.Generator], list[PosedPair]], num_pairs: int, seed: int, ingredients: str, what: str
+) -> list[PosedPair]:
+    """Pairs by whole chunks, so that the last one is drawn and rounded as if the set went on, each named by its place.
+
+    Raises:
+        InputError: no pairs asked for.
+    """
+    if num_pairs < 1:
+        raise InputError(f"expected at least 1 {what}, got {num_pairs}")
+    generator = torch.Generator().manual_seed(seed)
+    pairs = [pair for _ in range(0, num_pairs, SET_CHUNK) for pair in chunk(generator)][:num_pairs]
+    return [
+        replace(pair, name=f"{pair.scene} {index} ({ingredients}, seed {seed})") for index, pair in enumerate(pairs)
+    ]
 
 
 def _options_digest(options: SceneOptions | ReliefOptions) -> str:
