@@ -24,6 +24,7 @@ from tqdm import tqdm
 import rfp
 from rfp.policy import KeypointOptions, MatchOptions
 from rfp.records import PosedPair
+from rfp.reinforce.gradient_noise import noise_to_signal
 from rfp.rewards import REWARDS
 from rfp.robust.options import RansacOptions
 from rfp.rollout import ControlOptions, RolloutOptions, rollout
@@ -104,19 +105,18 @@ def table(drawn: list[dict[str, Tensor]]) -> list[dict[str, float | str]]:
     """A row for each kind of credit; signal, noise and products are summed over the pairs."""
     noise, signal = {}, {}
     for name in (WHOLE, OWN):
-        own = [g[name].square().sum(-1).mean() for g in drawn]
-        squared = [product(g[name], g[name]) for g in drawn]
-        signal[name] = float(torch.stack(squared).sum())
-        noise[name] = float(torch.stack(own).sum()) - signal[name]
+        found = [noise_to_signal(g[name]) for g in drawn]
+        signal[name] = float(torch.stack([of_pair.signal for of_pair in found]).sum())
+        noise[name] = float(torch.stack([of_pair.noise for of_pair in found]).sum())
     both = float(torch.stack([product(g[WHOLE], g[OWN]) for g in drawn]).sum())
-    found = min(signal.values()) > 0
+    resolved = min(signal.values()) > 0
     rows: list[dict[str, float | str]] = []
     for name in (WHOLE, OWN):
         row: dict[str, float | str] = {"credit": name}
         row["noise / signal"] = noise[name] / signal[name] if signal[name] > 0 else "signal not found"
         rows.append(row)
     rows[1]["cosine to the other's expectation"] = (
-        both / (signal[WHOLE] * signal[OWN]) ** 0.5 if found else "signal not found"
+        both / (signal[WHOLE] * signal[OWN]) ** 0.5 if resolved else "signal not found"
     )
     return rows
 

@@ -111,30 +111,28 @@ def on_the_pose_often(seed: int, options: Options) -> TrainerOptions:
     return replace(plain, rollout=rollout)
 
 
-def on_right_matches(seed: int, options: Options) -> TrainerOptions:
-    """Each match by the true epipolar line, over all pairs of key points: its expectation is exact."""
-    rollout = RolloutOptions(
+def expected_exactly(candidates: Literal["dual_softmax", "reciprocal"], *, num_draws: int) -> RolloutOptions:
+    """For a reward that adds over matches: none of its expectation over them is left to draws."""
+    return RolloutOptions(
         keypoints=KeypointOptions(num_keypoints=384),
-        matches=MatchOptions(candidates="dual_softmax", temperature=0.06),
-        num_keypoint_draws=2,
-        num_match_draws=2,
+        matches=MatchOptions(candidates=candidates, temperature=0.06),
+        num_keypoint_draws=num_draws,
+        num_match_draws=num_draws,
         control=ControlOptions(values="reward"),
         ransac=RansacOptions(num_hypotheses=16, resample_rounds=0),  # nothing depends on the estimate
     )
+
+
+def on_right_matches(seed: int, options: Options) -> TrainerOptions:
+    """Each match by the true epipolar line, over all pairs of key points: its expectation is exact."""
+    rollout = expected_exactly("dual_softmax", num_draws=2)
     arm = {"learning_rate": 1e-4, "reward": "disk", "control_coefficient": 1.0, "keypoint_weight": 0.1}
     return trainer_options(seed, options, rollout=rollout, **arm)
 
 
 def on_many_right_matches(seed: int, options: Options) -> TrainerOptions:
     """DISK's policy, key points that choose each other, and the number of right matches; the descriptors alone."""
-    rollout = RolloutOptions(
-        keypoints=KeypointOptions(num_keypoints=384),
-        matches=MatchOptions(candidates="reciprocal", temperature=0.06),
-        num_keypoint_draws=1,
-        num_match_draws=1,
-        control=ControlOptions(values="reward"),
-        ransac=RansacOptions(num_hypotheses=16, resample_rounds=0),  # nothing depends on the estimate
-    )
+    rollout = expected_exactly("reciprocal", num_draws=1)
     arm = {"reward": "disk_count", "control_coefficient": 1.0, "keypoint_weight": 0.0, "baseline": "none"}
     return trainer_options(seed, options, learning_rate=4e-4, rollout=rollout, **arm)
 

@@ -46,7 +46,7 @@ from rfp.records import (
     TwoViewGeometry,
     map_tensors,
 )
-from rfp.rewards import ADDITIVE_REWARDS, AdditiveReward, PoseErrorReward
+from rfp.rewards import ADDITIVE_REWARDS, AdditiveReward, AdditiveRewardName, PoseErrorReward
 from rfp.robust.options import RansacOptions
 from rfp.robust.relative_pose import RelativePoseEstimator
 from rfp.stages import stage
@@ -112,7 +112,7 @@ class Reward(Protocol):
 class ControlOptions:
     """A reward that adds over matches and whose expectation is known: a control variate, or the reward itself."""
 
-    values: Literal["none", "reward", "epipolar", "disk", "disk_count", "sampson"] = "none"
+    values: Literal["none", "reward", AdditiveRewardName] = "none"
     """What a match is worth: nothing is computed; what the reward itself pays for it (it has to add over matches, and
     with a coefficient of 1 its matches' term is then exact); or one of the rewards that do."""
     geometry: Literal["true", "independent_draw", "own_estimate_biased"] = "true"

@@ -95,9 +95,8 @@ def log_inclusion(
     draws of the others say nothing more of it (Kool et al. 2019, section 4.2). Of K draws with replacement κ is -log K,
     but for the chance in the number of draws. Its slope falls to 0 where a candidate is as good as certain.
     """
-    at_index = log_p.unsqueeze(-2).expand(*index.shape[:-1], log_p.shape[-1]).gather(-1, index)
     # Finite on both ends: e^20 times certain, and of a mass that float32 still holds.
-    log_rate = (torch.where(drawn, at_index, 0.0) - threshold.unsqueeze(-1)).clamp(-80.0, 20.0)
+    log_rate = (torch.where(drawn, _at(log_p, index), 0.0) - threshold.unsqueeze(-1)).clamp(-80.0, 20.0)
     return torch.where(drawn, (-torch.expm1(-log_rate.exp())).log(), 0.0)
 
 
@@ -122,8 +121,7 @@ def log_prob_with_replacement(
 
     The count matters: the original implementation has a 0/1 mask in its place, which is the gradient of nothing.
     """
-    at_index = log_p.unsqueeze(-2).expand(*index.shape[:-1], log_p.shape[-1]).gather(-1, index)
-    return torch.where(count > 0, at_index * count, 0.0).sum(dim=-1)
+    return torch.where(count > 0, _at(log_p, index) * count, 0.0).sum(dim=-1)
 
 
 def log_prob_without_replacement(
@@ -142,3 +140,8 @@ def log_prob_without_replacement(
     log_later = log_drawn.flip(-1).logcumsumexp(dim=-1).flip(-1)
     log_remaining = torch.logaddexp(log_never_drawn, log_later)
     return torch.where(drawn, log_drawn - log_remaining, 0.0).sum(dim=-1)
+
+
+def _at(log_p: Float[Tensor, "*B C"], index: Int[Tensor, "*B S K"]) -> Float[Tensor, "*B S K"]:
+    """log p of what each of the S draws holds."""
+    return log_p.unsqueeze(-2).expand(*index.shape[:-1], log_p.shape[-1]).gather(-1, index)

@@ -79,6 +79,10 @@ class MatchDistribution:
     index1: Int[Tensor, "*B S C"]
     index2: Int[Tensor, "*B S C"]
 
+    def choices(self) -> tuple[Float[Tensor, "*B S C"], Bool[Tensor, "*B S C"]]:
+        """log p over what is chosen from, and which of it there is: one choice a draw of key points."""
+        return self.log_p, self.valid
+
 
 def match_distribution(
     descriptors1: Float[Tensor, "*B S K1 D"],

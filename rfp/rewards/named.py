@@ -12,18 +12,6 @@ from rfp.records import Correspondences, InputError, TwoViewGeometry
 from rfp.rewards.matches import AdditiveReward, EpipolarReward, SampsonReward
 from rfp.rewards.pose import AccuracyReward, InlierReward, PoseErrorReward, ThresholdReward
 
-RewardName = Literal["pose_error", "accuracy", "threshold", "inliers", "epipolar", "disk", "disk_count", "sampson"]
-REWARDS: dict[RewardName, Callable[..., Float[Tensor, "*B"]]] = {
-    "pose_error": PoseErrorReward(),
-    "accuracy": AccuracyReward(),
-    "threshold": ThresholdReward(),
-    "inliers": InlierReward(),
-    "epipolar": EpipolarReward(),
-    "disk": EpipolarReward(wrong=-0.25),
-    "disk_count": EpipolarReward(wrong=-0.25, wrong_beyond_px=4.0, per="slot"),
-    "sampson": SampsonReward(),
-}
-"""Each reward at its defaults by the name that options and the command line use."""
 AdditiveRewardName = Literal["epipolar", "disk", "disk_count", "sampson"]
 ADDITIVE_REWARDS: dict[AdditiveRewardName, AdditiveReward] = {
     "epipolar": EpipolarReward(),
@@ -31,7 +19,16 @@ ADDITIVE_REWARDS: dict[AdditiveRewardName, AdditiveReward] = {
     "disk_count": EpipolarReward(wrong=-0.25, wrong_beyond_px=4.0, per="slot"),
     "sampson": SampsonReward(),
 }
-"""Those of them that add over matches."""
+"""Rewards that add over matches, at their defaults, by the name that options and the command line use."""
+RewardName = Literal["pose_error", "accuracy", "threshold", "inliers", AdditiveRewardName]
+REWARDS: dict[RewardName, Callable[..., Float[Tensor, "*B"]]] = {
+    "pose_error": PoseErrorReward(),
+    "accuracy": AccuracyReward(),
+    "threshold": ThresholdReward(),
+    "inliers": InlierReward(),
+    **ADDITIVE_REWARDS,
+}
+"""All of them, those that judge the estimate first."""
 
 
 @dataclass(frozen=True)

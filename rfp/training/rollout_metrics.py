@@ -7,7 +7,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rfp.policy.keypoints import KeypointOptions, keypoint_distribution, top_keypoints
-from rfp.policy.reciprocal import ReciprocalDistribution
 from rfp.reinforce.diagnostics import are_among, choice_statistics, draw_statistics, keypoint_statistics
 from rfp.rollout import Rollout
 
@@ -22,8 +21,6 @@ def rollout_metrics(rolled: Rollout, options: KeypointOptions) -> dict[str, Floa
     deployed = deployed_keypoints(rolled, options)
     drawn_xy_px = torch.cat([rolled.keypoints1.xy_px, rolled.keypoints2.xy_px])
     drawn_deployed = are_among(drawn_xy_px.flatten(1, 2), *deployed).unflatten(1, drawn_xy_px.shape[1:3])
-    policy = rolled.match_policy
-    choices = policy.choices() if isinstance(policy, ReciprocalDistribution) else (policy.log_p, policy.valid)
     return {
         **draw_statistics(rolled.reward, rolled.failed, rolled.valid),
         "candidates": rolled.matches.num_candidates.to(rolled.reward.dtype).mean(),
@@ -35,7 +32,7 @@ def rollout_metrics(rolled: Rollout, options: KeypointOptions) -> dict[str, Floa
             torch.stack([rolled.keypoints1.count, rolled.keypoints2.count], dim=1),
             rolled.valid,
         ),
-        **choice_statistics(*choices, rolled.valid, name="matches"),
+        **choice_statistics(*rolled.match_policy.choices(), rolled.valid, name="matches"),
     }
 
 
