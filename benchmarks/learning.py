@@ -147,6 +147,18 @@ def on_many_right_matches_of_each(seed: int, options: Options) -> TrainerOptions
     return replace(plain, rollout=rollout, keypoint_weight=1.0, keypoint_credit="own_matches_biased")
 
 
+def on_each_key_point(seed: int, options: Options) -> TrainerOptions:
+    """The logarithm of what each key point's matches are worth: of the descriptors, and of where key points lie."""
+    rollout = replace(
+        expected_exactly("reciprocal", num_draws=1),
+        control=ControlOptions(values="sampson_count"),
+        subpixel=True,
+        position_gradient=True,
+    )
+    arm = {"reward": "sampson_count", "match_utility": "log_of_keypoints", "keypoint_weight": 0.0, "baseline": "none"}
+    return trainer_options(seed, options, learning_rate=2e-4, control_coefficient=1.0, rollout=rollout, **arm)
+
+
 def on_both(seed: int, options: Options) -> TrainerOptions:
     """The pose error beside right matches, both with the policy of the latter."""
     right = on_right_matches(seed, options)
@@ -167,6 +179,7 @@ REINFORCED: dict[str, Callable[[int, Options], TrainerOptions]] = {
     "matches": on_right_matches,
     "many matches": on_many_right_matches,
     "many matches, key points too": on_many_right_matches_of_each,
+    "each key point": on_each_key_point,
     "both": on_both,
     "paper": as_in_the_paper,
 }

@@ -120,7 +120,7 @@ class MatchExpectation:
     sampled: Float[Tensor, "*B S V T"]
     """a of each draw under each set of values. Detached."""
     expected: Float[Tensor, "*B S V"]
-    """E[a | X] under each set, exactly; differentiable in the descriptors, the values held fixed."""
+    """E[a | X] under each set, exactly; differentiable in the descriptors, and in the values where they are."""
 
 
 @dataclass(frozen=True)

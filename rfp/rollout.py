@@ -142,7 +142,10 @@ class RolloutOptions:
     num_match_draws: int = 3
     """T, n_M of the paper: draws of matches for each draw of key points."""
     subpixel: bool = False
-    """Hand the estimator the positions that the network's own sub-pixel step gives (no gradient flows through it)."""
+    """Hand the estimator the positions that the network's own sub-pixel step gives."""
+    position_gradient: bool = False
+    """Let the expected value of the control's matches move those positions: the network learns where a key point lies,
+    and not only which one to choose. Key points are then described where they land, as they are at deployment."""
     max_error_px: float = 1.0
     """Inlier threshold of the estimator in the loop, in pixels of the images as they are given."""
     ransac: RansacOptions = field(default_factory=lambda: RansacOptions(num_hypotheses=64, resample_rounds=2))
@@ -159,6 +162,11 @@ class RolloutOptions:
             )
         if not 0.0 < self.max_error_px < math.inf:
             raise InputError(f"expected max_error_px above 0, got {self.max_error_px}; 1 is usual")
+        if self.position_gradient and not (self.subpixel and self.control.values != "none"):
+            raise InputError(
+                "position_gradient expected subpixel=True, whose positions it moves, and control.values with a reward "
+                f"that adds over matches, got subpixel={self.subpixel} and control.values={self.control.values!r}"
+            )
         if self.control.values != "none":
             # What the reward itself divides by is known when it is there.
             per = "slot" if self.control.values == "reward" else ADDITIVE_REWARDS[self.control.values].per
@@ -223,7 +231,7 @@ class Rollout:
     control: MatchExpectation | None = None
     """The additive reward of ``options.control``, drawn and expected. The expectation carries a gradient, too."""
     value_of_keypoints: Float[Tensor, "B S 2 K"] | None = None
-    """What the matches of each key point add to that reward, expected, in image 1 and 2. Detached."""
+    """What the matches of each key point add to that reward, expected, in image 1 and 2. It carries a gradient, too."""
     deployed_reward: Float[Tensor, "B"] | None = None
     """Of the deployed detector on each pair, where asked for: the baseline of self-critical training."""
 
@@ -281,10 +289,11 @@ def rollout_on_noise(
         uniforms = torch.cat([noise.keypoints1, noise.keypoints2])
         keypoints = draw_keypoints(distribution, uniforms, options.keypoints)
     with stage("descriptors"):
-        descriptors = features.describe(network, keypoints.xy_px.detach())
-        positions = keypoints.xy_px.detach()
+        pixels = positions = keypoints.xy_px.detach()
         if options.subpixel and isinstance(network, SubpixelNetwork):
-            positions = features.refine(network, positions)
+            with torch.set_grad_enabled(options.position_gradient and torch.is_grad_enabled()):
+                positions = features.refine(network, pixels)
+        descriptors = features.describe(network, positions.detach() if options.position_gradient else pixels)
 
     one, two = slice(0, num_pairs), slice(num_pairs, 2 * num_pairs)
     with stage("matches"):
@@ -312,7 +321,8 @@ def rollout_on_noise(
     if options.control.values != "none":
         with stage("matches"):
             additive = _additive_reward(reward, options.control)
-            values = _candidate_values(candidates, positions[one], positions[two], result, truth, additive, options)
+            with torch.set_grad_enabled(options.position_gradient and torch.is_grad_enabled()):
+                values = _candidate_values(candidates, positions[one], positions[two], result, truth, additive, options)
             control = match_expectation(candidates, matches, values, num_keypoints, options.matches, additive.per)
             value_of_keypoints = expected_value_of_keypoints(candidates, matches, values, num_keypoints, additive.per)
 
@@ -424,8 +434,7 @@ class GroupedFeatures:
         return self._each(network.describe, xy_px)
 
     def refine(self, network: SubpixelNetwork, xy_px: Float[Tensor, "b S K 2"]) -> Float[Tensor, "b S K 2"]:
-        with torch.no_grad():
-            return self._each(network.refine, xy_px)
+        return self._each(network.refine, xy_px)
 
     def _each(self, function, xy_px: Float[Tensor, "b S K 2"]) -> Float[Tensor, "b S K _"]:
         """``function(features, points)`` group by group, put back in the order of the images."""
@@ -486,7 +495,7 @@ def _truth(pairs: Sequence[PosedPair], images_valid: Bool[Tensor, "B"], dtype: t
 def _correspondences(
     xy1_px: Float[Tensor, "B S K 2"], xy2_px: Float[Tensor, "B S K 2"], matches: Matches, truth: TwoViewGeometry
 ) -> Correspondences:
-    """The drawn matches as points, detached. Problems are (B, S, T)."""
+    """The drawn matches as points. Problems are (B, S, T)."""
     problems = matches.valid.shape[:-1]
 
     def at(points: Float[Tensor, "B S K 2"], index: Int[Tensor, "B S T M"]) -> Float[Tensor, "B S T M 2"]:
@@ -542,7 +551,6 @@ def _additive_reward(reward: Reward, control: ControlOptions) -> AdditiveReward:
     return reward
 
 
-@torch.no_grad()
 def _candidate_values(
     candidates: MatchDistribution | ReciprocalDistribution,
     xy1_px: Float[Tensor, "B S K 2"],

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfp.data import ReliefOptions
+from rfp.data import ReliefOptions, ReliefPairs
+from rfp.evaluation import epipolar_error_px
 from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import essential_from_pose
 from tests.test_documentation import hooks
@@ -240,3 +241,22 @@ def test_other_models_are_judged_by_the_exact_points(benchmark, model):
     assert (module.errors_px(model, torch.zeros_like(found), scenes) == module.FAILED_PX).all()
     for name, call in module.estimators(model).items():
         assert module.errors_px(model, call(scenes), scenes).median() < 4, name
+
+
+def test_the_oracle_moves_matches_onto_the_true_geometry_and_no_farther_than_it_has_to(benchmark):
+    limits = benchmark("limits")
+    pair = ReliefPairs(torch.rand(1, 3, 80, 80), ReliefOptions(image_size=(48, 64))).draw(
+        1, generator=torch.Generator().manual_seed(0)
+    )[0]
+    xy1, xy2 = (torch.rand(50, 2, generator=torch.Generator().manual_seed(seed)) * 40 for seed in (1, 2))
+    # Matches within a few pixels of their lines, as the right ones are.
+    near = limits.onto_geometry(xy1, xy2, pair)
+    noise = 0.3 * torch.randn(2, 50, 2, generator=torch.Generator().manual_seed(3))
+    xy1, xy2 = (xy + off for xy, off in zip(near, noise, strict=True))
+    cameras = (pair.K1, pair.K2, pair.R, pair.t)
+    before = epipolar_error_px(xy1, xy2, *cameras)
+    moved1, moved2 = limits.onto_geometry(xy1, xy2, pair)
+    assert before.median() > 0.1
+    assert (epipolar_error_px(moved1, moved2, *cameras) < 0.05 * before + 1e-3).all()
+    way = torch.cat([moved1 - xy1, moved2 - xy2], dim=-1).norm(dim=-1)
+    torch.testing.assert_close(way, before.to(way.dtype), rtol=0.05, atol=1e-3)

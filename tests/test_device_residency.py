@@ -113,6 +113,7 @@ OPTIONS = {
     "dual_softmax": replace(SMALL, matches=MatchOptions(candidates="dual_softmax", replacement=False)),
     "reciprocal": replace(SMALL, matches=MatchOptions(candidates="reciprocal"), control=ControlOptions("disk_count")),
     "subpixel": replace(SMALL, subpixel=True),
+    "positions": replace(SMALL, subpixel=True, position_gradient=True, control=ControlOptions("sampson")),
     "paper": RolloutOptions.paper(ransac=SMALL.ransac),
     "control": replace(SMALL, control=ControlOptions("disk"), common_random_numbers=True),
     "control_of_a_draw": replace(SMALL, control=ControlOptions("sampson", "independent_draw")),
@@ -146,6 +147,15 @@ def test_the_credit_of_each_key_point_stays_on_the_device(candidates):
     options = replace(SMALL, matches=MatchOptions(candidates=candidates), control=ControlOptions("disk_count"))
     training = TrainerOptions(keypoint_credit="own_matches_biased", rollout=options)
     step = training_step(Tiny(), options, training=training)
+    with no_host_visits():
+        step()
+
+
+def test_the_logarithm_of_what_each_key_point_is_worth_stays_on_the_device():
+    matches = MatchOptions(candidates="reciprocal")
+    control = ControlOptions("sampson_count")
+    options = replace(SMALL, matches=matches, control=control, subpixel=True, position_gradient=True)
+    step = training_step(Tiny(), options, training=TrainerOptions(match_utility="log_of_keypoints", rollout=options))
     with no_host_visits():
         step()
 

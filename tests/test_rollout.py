@@ -8,7 +8,7 @@ import torch
 import rfp
 from rfp.policy.keypoints import KeypointOptions
 from rfp.policy.matches import MatchOptions
-from rfp.records import PosedPair, RelativePose, TwoViewGeometry, map_tensors
+from rfp.records import InputError, PosedPair, RelativePose, TwoViewGeometry, map_tensors
 from rfp.reinforce.surrogate import surrogate_loss
 from rfp.rewards import EpipolarReward, SampsonReward
 from rfp.robust.options import RansacOptions
@@ -352,6 +352,100 @@ def test_the_expectation_over_matches_is_differentiable_in_the_descriptors_alone
     rolled.control.expected.sum().backward()
     assert network.descriptors.weight.grad.abs().max() > 0
     assert network.heat.weight.grad is None
+
+
+class Leaning(TinyTestNetwork):
+    """A sub-pixel step with one parameter, and descriptors of the pixels, which do not change with it."""
+
+    def __init__(self):
+        super().__init__()
+        self.lean = torch.nn.Parameter(torch.tensor([0.2, -0.1]))
+
+    def describe(self, features, xy_px):
+        return super().describe(features, xy_px.round())
+
+    def refine(self, features, xy_px):
+        return xy_px + 0.45 * torch.tanh(self.lean * torch.cos(xy_px))
+
+
+MOVING = replace(
+    OPTIONS,
+    matches=MatchOptions(candidates="reciprocal", temperature=0.1),
+    control=ControlOptions("sampson_count"),
+    subpixel=True,
+    position_gradient=True,
+)
+
+
+def test_the_expected_value_moves_the_positions_as_finite_differences_say(pairs):
+    network = Leaning().double()
+    options, moved = MOVING, [double(pair) for pair in pairs[:2]]
+    estimator = NoEstimate()
+    noise = draw_noise(moved, options=options, estimator=estimator, generator=generator())
+
+    def expected():
+        rolled = rollout_on_noise(network, moved, noise, options=options, estimator=estimator)
+        torch.testing.assert_close(
+            (rolled.value_of_keypoints[:, :, 0].sum(-1), rolled.value_of_keypoints[:, :, 1].sum(-1)),
+            (rolled.control.expected[..., 0],) * 2,
+        )
+        assert not rolled.reward.requires_grad
+        assert not rolled.correspondences.xy1_px.requires_grad
+        return rolled.control.expected.sum()
+
+    expected().backward()
+    for axis in range(2):
+        ends = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                network.lean[axis] += step
+                ends.append(expected().item())
+                network.lean[axis] -= step
+        slope = (ends[0] - ends[1]) / 2e-5
+        assert abs(slope) > 1e-4
+        assert network.lean.grad[axis].item() == pytest.approx(slope, rel=1e-4)
+
+
+def test_positions_stay_where_they_are_unless_they_are_asked_to_move(pairs):
+    network = Leaning()
+    rolled = rollout(network, pairs[:1], options=replace(MOVING, position_gradient=False), generator=generator())
+    rolled.control.expected.sum().backward()
+    assert network.lean.grad is None
+    assert network.descriptors.weight.grad.abs().max() > 0
+
+
+def test_moving_positions_are_described_where_they_land(pairs):
+    seen = []
+
+    class Watched(Leaning):
+        def describe(self, features, xy_px):
+            seen.append(xy_px)
+            return super().describe(features, xy_px)
+
+    for moving in (True, False):
+        rollout(Watched(), pairs[:1], options=replace(MOVING, position_gradient=moving), generator=generator())
+    # One call for each image size; the images of the first pair share theirs.
+    described, pixels = seen
+    assert not described.requires_grad
+    torch.testing.assert_close(described, Leaning().refine(None, pixels).detach())
+
+
+def test_black_and_broken_images_leave_a_finite_gradient_of_the_positions(pairs):
+    network = rfp.load_pretrained("tiny")
+    black = replace(pairs[0], image1=torch.zeros_like(pairs[0].image1))
+    broken = replace(pairs[0], image2=torch.full_like(pairs[0].image2, torch.nan))
+    rolled = rollout(network, [pairs[0], black, broken], options=MOVING, generator=generator(), estimator=NoEstimate())
+    assert rolled.valid.tolist() == [True, True, False]
+    rolled.value_of_keypoints.sum().backward()
+    gradients = [parameter.grad for parameter in network.parameters()]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert max(gradient.abs().max() for gradient in gradients) > 0
+
+
+@pytest.mark.parametrize("wrong", [{"subpixel": False}, {"control": ControlOptions()}])
+def test_positions_cannot_move_without_a_step_or_a_value(wrong):
+    with pytest.raises(InputError, match="position_gradient expected subpixel"):
+        replace(MOVING, **wrong)
 
 
 @pytest.mark.parametrize(("geometry", "shift"), [("independent_draw", -1), ("own_estimate_biased", 0)])

@@ -1,8 +1,9 @@
 """What the draws of matches are worth where every match has a value of its own: in each draw, and expected, exactly.
 
 a(M) = Σ n_i v_i / n for n draws with replacement, so that E[a | X] = Σ p_i v_i, differentiable in the descriptors
-through p. No draw is needed for it; REINFORCE is left with what does not add over matches. Of matches whose number is
-left to chance only the sum adds: a(M) = Σ n_i v_i / M with M slots, and E[a | X] = Σ P_i v_i / M.
+through p, and through v in what the values depend on. No draw is needed for it; REINFORCE is left with what does not
+add over matches. Of matches whose number is left to chance only the sum adds: a(M) = Σ n_i v_i / M with M slots, and
+E[a | X] = Σ P_i v_i / M.
 """
 
 from typing import Literal
@@ -46,7 +47,7 @@ def match_expectation(
     A draw of no matches at all is worth 0, as is its expectation.
 
     Args:
-        values: v_i of each candidate; detached here.
+        values: v_i of each candidate. Where they depend on the network themselves, ∇E[a | X] has its Σ p_i ∇v_i, too.
         num_keypoints2: slots of key points in image 2, by which candidates of "all" pairs are numbered.
         per: Whether a divides the sum by the number of matches drawn, or by that of the slots for them.
 
@@ -54,11 +55,11 @@ def match_expectation(
         InputError: as ``check_exact``.
     """
     check_exact(options, per)
-    values = torch.where(distribution.valid.unsqueeze(-2), values.detach(), 0.0)
+    values = torch.where(distribution.valid.unsqueeze(-2), values, 0.0)
     drawn = matches.index1 if options.one_each else matches.index1 * num_keypoints2 + matches.index2
     num_draws, num_slots = drawn.shape[-2:]
     index = drawn.flatten(-2).unsqueeze(-2).expand(*values.shape[:-1], num_draws * num_slots)
-    of_matches = values.gather(-1, index).unflatten(-1, (num_draws, num_slots))
+    of_matches = values.detach().gather(-1, index).unflatten(-1, (num_draws, num_slots))
     count = matches.count.to(values.dtype).unsqueeze(-3)
     divisor = count.sum(dim=-1).clamp_min(1.0) if per == "match" else num_slots
     sampled = (of_matches * count).sum(dim=-1) / divisor
@@ -74,15 +75,16 @@ def expected_value_of_keypoints(
     num_keypoints: int,
     per: Literal["match", "slot"] = "match",
 ) -> Float[Tensor, "*B S 2 K"]:
-    """What the matches of each key point add to E[a | X], in image 1 and in image 2; the mean over V. Detached.
+    """What the matches of each key point add to E[a | X], in image 1 and in image 2; the mean over V.
 
-    A match is counted for both of its key points, so that the sums over either image are E[a | X].
+    A match is counted for both of its key points, so that the sums over either image are E[a | X]. Differentiable as
+    that is.
 
     Args:
         num_keypoints: Slots of either image.
     """
-    p = torch.where(distribution.valid, distribution.log_p.detach().exp(), 0.0)
-    worth = p * values.detach().mean(dim=-2) * _expected_number(distribution, matches, per).unsqueeze(-1)
+    p = torch.where(distribution.valid, distribution.log_p.exp(), 0.0)
+    worth = p * values.mean(dim=-2) * _expected_number(distribution, matches, per).unsqueeze(-1)
     nothing = worth.new_zeros((*worth.shape[:-1], num_keypoints))
     sides = (nothing.scatter_add(-1, index, worth) for index in (distribution.index1, distribution.index2))
     return torch.stack(tuple(sides), dim=-2)

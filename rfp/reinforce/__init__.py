@@ -4,6 +4,7 @@ from rfp.reinforce.baselines import BASELINES, OF_REFERENCE, Baseline, nested_ad
 from rfp.reinforce.control_variate import coefficient_of_others
 from rfp.reinforce.diagnostics import draw_statistics
 from rfp.reinforce.keypoint_credit import own_match_surrogate
+from rfp.reinforce.keypoint_utility import log_utility
 from rfp.reinforce.reward_memory import RewardMemory
 from rfp.reinforce.surrogate import surrogate_loss, surrogate_per_pair
 
@@ -14,6 +15,7 @@ __all__ = [
     "RewardMemory",
     "coefficient_of_others",
     "draw_statistics",
+    "log_utility",
     "nested_advantages",
     "own_match_surrogate",
     "surrogate_loss",

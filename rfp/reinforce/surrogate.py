@@ -24,6 +24,7 @@ def surrogate_per_pair(
     control: MatchExpectation | None = None,
     coefficient: Coefficient = 1.0,
     of_keypoints: Float[Tensor, "*B"] | None = None,
+    of_matches: Float[Tensor, "*B"] | None = None,
     keypoint_weight: float = 1.0,
     match_weight: float = 1.0,
 ) -> Float[Tensor, "*B"]:
@@ -44,7 +45,8 @@ def surrogate_per_pair(
     # an optimiser goes down: the mean over draws of -A ∇log P is the gradient of the mean of -A log P.
     if of_keypoints is None:
         of_keypoints = -(advantage_keypoints * log_prob_keypoints).mean(dim=-1)
-    of_matches = -(advantage_matches * log_prob_matches).mean(dim=(-2, -1)) + of_expectation
+    if of_matches is None:
+        of_matches = -(advantage_matches * log_prob_matches).mean(dim=(-2, -1)) + of_expectation
     return keypoint_weight * of_keypoints + match_weight * of_matches
 
 
@@ -60,6 +62,7 @@ def surrogate_loss(
     valid: Bool[Tensor, "*B"] | None = None,
     weight: Float[Tensor, "*B"] | None = None,
     of_keypoints: Float[Tensor, "*B"] | None = None,
+    of_matches: Float[Tensor, "*B"] | None = None,
     keypoint_weight: float = 1.0,
     match_weight: float = 1.0,
 ) -> Float[Tensor, ""]:
@@ -80,6 +83,7 @@ def surrogate_loss(
         weight: Factor on each pair (1 / the spread of its earlier rewards, say). It must not depend on these draws, and
             makes pairs count differently without a bias in the direction of any of them.
         of_keypoints: The detector's term of each pair, in place of the one by the rewards of whole draws.
+        of_matches: The descriptor's term of each pair, in place of the one by rewards and control.
         keypoint_weight: Factor on the detector's term.
         match_weight: Factor on the descriptor's term.
 
@@ -99,6 +103,7 @@ def surrogate_loss(
         control=control,
         coefficient=coefficient,
         of_keypoints=of_keypoints,
+        of_matches=of_matches,
         keypoint_weight=keypoint_weight,
         match_weight=match_weight,
     )

@@ -12,12 +12,13 @@ from rfp.records import Correspondences, InputError, TwoViewGeometry
 from rfp.rewards.matches import AdditiveReward, EpipolarReward, SampsonReward
 from rfp.rewards.pose import AccuracyReward, InlierReward, PoseErrorReward, ThresholdReward
 
-AdditiveRewardName = Literal["epipolar", "disk", "disk_count", "sampson"]
+AdditiveRewardName = Literal["epipolar", "disk", "disk_count", "sampson", "sampson_count"]
 ADDITIVE_REWARDS: dict[AdditiveRewardName, AdditiveReward] = {
     "epipolar": EpipolarReward(),
     "disk": EpipolarReward(wrong=-0.25),
     "disk_count": EpipolarReward(wrong=-0.25, wrong_beyond_px=4.0, per="slot"),
     "sampson": SampsonReward(),
+    "sampson_count": SampsonReward(scale_px=0.5, per="slot"),
 }
 """Rewards that add over matches, at their defaults, by the name that options and the command line use."""
 RewardName = Literal["pose_error", "accuracy", "threshold", "inliers", AdditiveRewardName]

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rfp.records import InputError
-from rfp.reinforce import RewardMemory, coefficient_of_others, own_match_surrogate, surrogate_loss
+from rfp.reinforce import RewardMemory, coefficient_of_others, log_utility, own_match_surrogate, surrogate_loss
 from rfp.rewards import REWARDS, reward_of_terms
 from rfp.rollout import Reward, Rollout
 from rfp.stages import stage
@@ -87,21 +87,32 @@ def loss_of_rollout(
         valid=rolled.valid,
         weight=weight,
         of_keypoints=_own_credit(rolled) if options.keypoint_credit == "own_matches_biased" else None,
+        of_matches=-_utility(rolled, options.utility_floor) if options.match_utility == "log_of_keypoints" else None,
         keypoint_weight=options.keypoint_weight,
         match_weight=options.match_weight,
     )
 
 
 def _own_credit(rolled: Rollout) -> Float[Tensor, "B"]:
+    value = _value_of_keypoints(rolled, "keypoint_credit='own_matches_biased'")
+    inclusion = torch.stack([side.log_inclusion for side in (rolled.keypoints1, rolled.keypoints2)], dim=-2)
+    return own_match_surrogate(value, inclusion, _valid_keypoints(rolled))
+
+
+def _utility(rolled: Rollout, floor: float) -> Float[Tensor, "B"]:
+    value = _value_of_keypoints(rolled, "match_utility='log_of_keypoints'")
+    num_slots = rolled.matches.valid.shape[-1]  # what a reward per slot was divided by
+    return log_utility(num_slots * value, _valid_keypoints(rolled), floor=floor)
+
+
+def _value_of_keypoints(rolled: Rollout, option: str) -> Float[Tensor, "B S 2 K"]:
     if rolled.value_of_keypoints is None:
-        raise InputError(
-            "keypoint_credit='own_matches_biased' expected a reward that adds over matches in rollout.control.values, "
-            "got none"
-        )
-    sides = (rolled.keypoints1, rolled.keypoints2)
-    inclusion = torch.stack([side.log_inclusion for side in sides], dim=-2)
-    valid = torch.stack([side.valid for side in sides], dim=-2)
-    return own_match_surrogate(rolled.value_of_keypoints, inclusion, valid)
+        raise InputError(f"{option} expected a reward that adds over matches in rollout.control.values, got none")
+    return rolled.value_of_keypoints
+
+
+def _valid_keypoints(rolled: Rollout) -> Bool[Tensor, "B S 2 K"]:
+    return torch.stack([rolled.keypoints1.valid, rolled.keypoints2.valid], dim=-2)
 
 
 def clip_gradients(

@@ -72,6 +72,13 @@ class TrainerOptions:
     keypoint_credit: Literal["draw", "own_matches_biased"] = "draw"
     """What a key point is reinforced with: the reward of the whole draw, or, as in DISK, what its own matches add to
     the reward of the rollout's control; less noise by orders of magnitude, and a bias."""
+    match_utility: Literal["reward", "log_of_keypoints"] = "reward"
+    """What the descriptors follow, and with rollout.position_gradient the positions: the reward, or the mean over key
+    points of the logarithm of what each one's matches are worth under the rollout's control; see
+    ``rfp.reinforce.keypoint_utility``. The logarithm is exact, and needs matches by reciprocal choice."""
+    utility_floor: float = 0.1
+    """ε of the logarithm: a key point whose matches are worth less counts as one without a counterpart. The true pose
+    calls a match right that lies along the epipolar line by chance, and at 1e-3 such matches are what is learned."""
     keypoint_weight: float = 1.0
     """Factor on the detector's term of the surrogate."""
     match_weight: float = 1.0
@@ -141,6 +148,7 @@ class TrainerOptions:
                 f"keypoint_credit={self.keypoint_credit!r} expected rollout.control.values with a reward that adds "
                 "over matches, got none"
             )
+        self._check_utility()
         check_baseline(self.baseline, self.rollout.num_keypoint_draws, self.rollout.num_match_draws)
         if self.reward_terms:
             reward_of_terms(self.reward_terms)
@@ -149,6 +157,19 @@ class TrainerOptions:
         coefficient = self.control_coefficient
         if coefficient != "estimated" and not (isinstance(coefficient, float | int) and math.isfinite(coefficient)):
             raise InputError(f"expected a control_coefficient of 'estimated' or a finite number, got {coefficient!r}")
+
+    def _check_utility(self) -> None:
+        if self.match_utility not in ("reward", "log_of_keypoints"):
+            raise InputError(f"expected a match_utility of reward or log_of_keypoints, got {self.match_utility!r}")
+        if not 0.0 < self.utility_floor < math.inf:
+            raise InputError(f"expected utility_floor above 0, got {self.utility_floor}; 0.1 is usual")
+        matches, control = self.rollout.matches, self.rollout.control
+        if self.match_utility != "reward" and (matches.candidates != "reciprocal" or control.values == "none"):
+            raise InputError(
+                f"match_utility={self.match_utility!r} expected rollout.matches.candidates='reciprocal' and "
+                "rollout.control.values with a reward per slot that adds over matches, got "
+                f"{matches.candidates!r} and {control.values!r}"
+            )
 
     @property
     def remembers_rewards(self) -> bool:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from rfp.policy.match_expectation import every_candidate, match_expectation
+from rfp.policy.match_expectation import every_candidate, expected_value_of_keypoints, match_expectation
 from rfp.policy.matches import MatchOptions, draw_matches, match_distribution, match_noise_shape
 from rfp.records import InputError
 
@@ -124,3 +124,30 @@ def test_the_choices_of_all_key_points_stand_in_one_table():
 def test_one_uniform_a_choice():
     assert match_noise_shape(OPTIONS, 3, 20) == (3, 40)
     assert OPTIONS.num_slots(20) == 20
+
+
+def test_values_that_depend_on_the_network_have_their_own_part_in_the_gradient():
+    """d/dθ of Σ P(outcome) a(outcome; θ): the probabilities do not depend on θ, and the values of its matches do."""
+    _, _, distribution, matches, probability, agreed = all_drawn()
+    theta = torch.linspace(0.1, 0.8, 8, dtype=torch.float64).requires_grad_()
+    control = match_expectation(distribution, matches, theta.sin()[None, None, None], 4, OPTIONS, "slot")
+    assert not control.sampled.requires_grad
+    (got,) = torch.autograd.grad(control.expected.sum(), theta)
+    slope = torch.zeros(8, dtype=torch.float64)
+    for p, pairs in zip(probability, agreed, strict=True):
+        for i, j in pairs:
+            slope[4 * i + j] += p * theta.detach().cos()[4 * i + j] / 2
+    assert slope.max() > 0.05
+    torch.testing.assert_close(got, slope)
+
+
+def test_what_the_matches_of_each_key_point_are_worth_is_its_mean_over_all_outcomes():
+    d1, _, distribution, matches, probability, agreed = all_drawn()
+    values = torch.linspace(0.1, 0.8, 8, dtype=torch.float64)
+    got = expected_value_of_keypoints(distribution, matches, values[None, None, None], 4, "slot")[0, 0, 0, :2]
+    expected = torch.zeros(2, dtype=torch.float64)
+    for p, pairs in zip(probability, agreed, strict=True):
+        for i, j in pairs:
+            expected[i] += p * values[4 * i + j] / 2
+    torch.testing.assert_close(got.detach(), expected)
+    assert torch.autograd.grad(got[0], d1)[0].abs().max() > 1e-3

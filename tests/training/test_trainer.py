@@ -18,7 +18,7 @@ from rfp.policy.keypoints import KeypointOptions
 from rfp.policy.matches import MatchOptions
 from rfp.records import InputError
 from rfp.reinforce import RewardMemory
-from rfp.rewards import EpipolarReward
+from rfp.rewards import EpipolarReward, SampsonReward
 from rfp.robust.options import RansacOptions
 from rfp.rollout import ControlOptions, RolloutOptions, rollout
 from rfp.training import JudgeOptions, Trainer, TrainerOptions
@@ -557,3 +557,38 @@ def test_key_points_may_get_the_credit_of_their_own_matches(pairs):
 def test_a_credit_without_its_policy_or_of_another_name_is_refused(wrong):
     with pytest.raises(InputError, match="keypoint_credit"):
         replace(credit_of_own_matches(), **wrong)
+
+
+def logarithm_of_key_points() -> TrainerOptions:
+    """The logarithm of each key point's worth, and positions that follow it."""
+    plain = credit_of_own_matches()
+    control = ControlOptions("sampson_count")
+    return replace(plain, rollout=replace(plain.rollout, control=control), match_utility="log_of_keypoints")
+
+
+def test_the_logarithm_raises_what_the_matches_of_a_pair_are_worth(pairs):
+    reward = SampsonReward(scale_px=2.0, per="slot")
+    plain = logarithm_of_key_points()
+    options = replace(
+        plain,
+        keypoint_weight=0.0,
+        learning_rate=3e-3,
+        steps=40,
+        frozen=("heat.*", "patches.*"),
+        rollout=replace(plain.rollout, control=ControlOptions("reward"), num_keypoint_draws=2),
+    )
+    assert rise_of_the_reward(pairs[0], options, reward) > 0.02
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rollout": OPTIONS.rollout},
+        {"match_utility": "log"},
+        {"utility_floor": 0.0},
+    ],
+)
+def test_a_utility_without_its_policy_or_of_another_name_is_refused(wrong):
+    with pytest.raises(InputError, match="utility"):
+        replace(logarithm_of_key_points(), **{"keypoint_credit": "draw"} | wrong)
