@@ -3,6 +3,7 @@
     RFP_DATA=... python benchmarks/learning.py --screen                 # one seed, two folds of the training places
     RFP_DATA=... python benchmarks/learning.py --json docs/results/learning.json
     RFP_DATA=... python benchmarks/learning.py --source relief --photographs FOLDER   # trained on single photographs
+    RFP_DATA=... python benchmarks/learning.py --source own --json docs/results/learning_own_place.json
 
 Every arm starts from the same weights, sees the same pairs in the same order with the same augmentation, and takes as
 many steps: training on the pose, on right matches (an additive reward whose expectation over matches is exact), the
@@ -10,8 +11,11 @@ paper's own policy and objective, both rewards together, and as a control low-le
 those pairs (exact ones where they are rendered). The last weights are judged, so that nothing is selected: as deployed
 (NMS, top-k, mutual nearest neighbours), with PoseLib and OpenCV's USAC, neither of which is in the loop. With
 ``--screen`` an arm trains on one of the training places, on rendered scenes or on single photographs, and is judged on
-places that it did not see, which is where options may be chosen; without it, on the sets that select nothing. A run
-that was cut off goes on from its folder, and the file gets each figure as it comes.
+places that it did not see, which is where options may be chosen; without it, on the sets that select nothing. With
+``--source own`` the place is known and its images are not: an arm trains on the pairs among every other image of a
+place and is judged on the pairs among the others, as somebody would who fine-tunes on a place of his own; the others
+of the first place chose options, those of the second nothing. A run that was cut off goes on from its folder, and the
+file gets each figure as it comes.
 """
 
 import json
@@ -43,6 +47,8 @@ TRAIN = ("ngp_fox", "sceaux_castle")
 SELECT = ("lund_door",)
 FOLDS = {"ngp_fox": ("sceaux_castle", "lund_door"), "sceaux_castle": ("ngp_fox", "lund_door")}
 """Trained on: judged on, where options are chosen."""
+OWN = ("ngp_fox", "strecha_castle_p30")
+"""Places of which every other image trains."""
 RENDERED, RELIEF = "rendered scenes", "photographs in relief"
 ESTIMATORS = ("poselib", "opencv")
 
@@ -57,8 +63,9 @@ class Options:
     """One run of each arm for each."""
     screen: bool = False
     """Two folds of the training places and the first seed only; judged at the harder setting with PoseLib."""
-    source: Literal["places", "rendered", "relief"] = "places"
-    """What is trained on: the pairs of the training places, rendered scenes, or photographs in relief."""
+    source: Literal["places", "rendered", "relief", "own"] = "places"
+    """What is trained on: the pairs of the training places, rendered scenes, photographs in relief, or half of the
+    images of the very place that is judged."""
     difficulty: Literal["easy", "medium", "hard"] = "medium"
     """Range of the rendered viewpoints."""
     photographs: Path | None = None
@@ -156,7 +163,7 @@ def on_each_key_point(seed: int, options: Options) -> TrainerOptions:
         position_gradient=True,
     )
     arm = {"reward": "sampson_count", "match_utility": "log_of_keypoints", "keypoint_weight": 0.0, "baseline": "none"}
-    return trainer_options(seed, options, learning_rate=2e-4, control_coefficient=1.0, rollout=rollout, **arm)
+    return trainer_options(seed, options, learning_rate=1e-4, control_coefficient=1.0, rollout=rollout, **arm)
 
 
 def on_both(seed: int, options: Options) -> TrainerOptions:
@@ -194,7 +201,22 @@ def source_of(trained_on: str, options: Options) -> PosedPairs | RenderedPairs |
         return relief_pairs(options.photographs, options.relief)
     if trained_on == RENDERED:
         return rendered_pairs(getattr(SceneOptions, options.difficulty)(), options.photographs)
+    if options.source == "own":
+        return PosedPairs(half_of(trained_on, 0, options), image_size=320)
     return PosedPairs([data_root() / name for name in trained_on.split("+")], image_size=320)
+
+
+def half_of(place: str, which: Literal[0, 1], options: Options) -> Path:
+    """A folder of the pairs among every other image of a place: the first, third, … by name (0), or the others (1)."""
+    source, folder = data_root() / place, options.runs / f"{place}-half_{which}"
+    records = json.loads((source / "pairs.json").read_text())
+    names = sorted({record[key] for record in records for key in ("image1", "image2")})[which::2]
+    folder.mkdir(parents=True, exist_ok=True)
+    inside = [record for record in records if record["image1"] in names and record["image2"] in names]
+    write_json(folder / "pairs.json", inside)
+    if not (folder / "images").exists():
+        (folder / "images").symlink_to((source / "images").resolve())
+    return folder
 
 
 def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Module, dict[str, Any]]:
@@ -245,7 +267,7 @@ def judge(network: nn.Module, folders: Sequence[str], options: Options) -> dict[
     figures, known = {}, {}
     settings = dict(list(SETTINGS.items())[:1]) if options.screen else SETTINGS
     for name, setting in settings.items():
-        sets = [data_root() / folder for folder in folders]
+        sets = [half_of(folder, 1, options) if options.source == "own" else data_root() / folder for folder in folders]
         pairs = PosedPairs(sets, image_size=setting["image_size"])
         budget = {key: setting[key] for key in ("num_keypoints", "max_error_px")}
         for estimator in ESTIMATORS[:1] if options.screen else ESTIMATORS:
@@ -265,7 +287,9 @@ def main(options: Options) -> None:
         raise SystemExit(f"--arms: expected some of {', '.join(ARMS)}, got {unknown[0]!r}")
     torch.set_num_threads(options.threads)
     result = _read(options)
-    if options.source != "places":
+    if options.source == "own":
+        folds = {place: (place,) for place in OWN}
+    elif options.source != "places":
         name = RENDERED if options.source == "rendered" else RELIEF
         folds = {name: (*TRAIN, *SELECT) if options.screen else REPORT}
     else:

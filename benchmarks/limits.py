@@ -98,16 +98,17 @@ def mended(many: tuple[Features, Features], pair: PosedPair) -> dict[str, Points
     one, two = (first_of(features, torch.arange(KEYPOINTS)) for features in many)
     xy1, xy2 = match_features(one, two)
     right = epipolar_error_px(xy1, xy2, pair.K1, pair.K2, pair.R, pair.t) < RIGHT_PX
-    exact = onto_geometry(xy1, xy2, pair)
-    twice = match_features(*(first_of(features, torch.arange(2 * KEYPOINTS)) for features in many))
+    exact1, exact2 = onto_geometry(xy1, xy2, pair)
+    two_of_each = (first_of(features, torch.arange(2 * KEYPOINTS)) for features in many)
     return {
         "as deployed": (xy1, xy2),
         "without its wrong matches": (xy1[right], xy2[right]),
-        "right matches exact, wrong ones kept": tuple(
-            torch.where(right[:, None], mended, xy) for mended, xy in zip(exact, (xy1, xy2), strict=True)
+        "right matches exact, wrong ones kept": (
+            torch.where(right[:, None], exact1, xy1),
+            torch.where(right[:, None], exact2, xy2),
         ),
         "key points that match rightly first": well_chosen(many, pair),
-        "twice as many key points": twice,
+        "twice as many key points": match_features(next(two_of_each), next(two_of_each)),
     }
 
 
