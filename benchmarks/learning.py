@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from learning_figures import changes, print_changes
+from learning_figures import beyond_control, changes, print_changes
 from machine import machine
 from report_sets import REPORT, SETTINGS, data_root
 from torch import nn
@@ -326,6 +326,7 @@ def _measure(
         del judged["pairs"]
     result["runs"].append({**key, "judged on": list(judged_on), **how, **judged})
     result["changes"] = changes(result["runs"])
+    result["beyond control"] = beyond_control(result["runs"])
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(options.json, result)

@@ -39,6 +39,66 @@ def changes(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def beyond_control(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How much more AUC an arm has than the control, all pairs of all places pooled, with its 95 % interval.
+
+    Of the arms that have as many seeds as the control, on the same places and with as many steps.
+    """
+    starts = {run["trained on"]: run["pairs"] for run in runs if run["arm"] == "start"}
+    images, scenes = _pooled_images(list(starts.values()))
+    counts = image_counts(torch.tensor(images), scenes, RESAMPLES, torch.Generator().manual_seed(0))
+    whole = torch.ones(1, counts.shape[1], dtype=counts.dtype)
+    arms: dict[str, dict[tuple, dict[str, Any]]] = {}
+    for run in runs:
+        if run["arm"] != "start":
+            key = (run["trained on"], run["seed"], run["steps"], run.get("learning rate"))
+            arms.setdefault(run["arm"], {})[key] = run["figures"]
+    control, rows = arms.pop("control", {}), []
+    seeds = sorted({key[1] for key in control})
+    if {key[0] for key in control} != set(starts) or len(control) != len(starts) * len(seeds):
+        return []
+    for arm, members in arms.items():
+        if members.keys() != control.keys():
+            continue
+        for setting in next(iter(control.values())):
+            pooled = [_pooled_errors(each, list(starts), seeds, setting) for each in (members, control)]
+            generator = torch.Generator().manual_seed(0)
+            drawn = [torch.randint(len(seeds), (len(counts), len(seeds)), generator=generator) for _ in pooled]
+            row: dict[str, Any] = {"arm": arm, "setting": setting, "seeds": len(seeds)}
+            for threshold in THRESHOLDS:
+                mean, resampled = [], []
+                for errors, chosen in zip(pooled, drawn, strict=True):
+                    mean.append(float(torch.stack([resampled_auc(each, whole, threshold) for each in errors]).mean()))
+                    of_seeds = torch.stack([resampled_auc(each, counts, threshold) for each in errors], dim=1)
+                    resampled.append(of_seeds.gather(1, chosen).mean(dim=1))
+                low, high = interval(resampled[0] - resampled[1]) or (float("nan"), float("nan"))
+                more = {"mean": mean[0] - mean[1], "low": low, "high": high}
+                row[f"AUC@{threshold} more by"] = {name: round(value, 2) for name, value in more.items()}
+            rows.append(row)
+    return rows
+
+
+def _pooled_images(pairs: Sequence[dict[str, Any]]) -> tuple[list[list[int]], list[str]]:
+    """Images and scenes of the pairs of several places, the images numbered on."""
+    images: list[list[int]] = []
+    scenes: list[str] = []
+    for of_place in pairs:
+        first = 1 + max((number for pair in images for number in pair), default=-1)
+        images += [[number + first for number in pair] for pair in of_place["images"]]
+        scenes += of_place["scenes"]
+    return images, scenes
+
+
+def _pooled_errors(
+    figures: dict[tuple, dict[str, Any]], places: Sequence[str], seeds: Sequence[int], setting: str
+) -> Float[Tensor, "seeds N"]:
+    def of(seed: int) -> list[float]:
+        chosen = {key[0]: value for key, value in figures.items() if key[1] == seed}
+        return [error for place in places for error in chosen[place][setting]["errors_deg"]]
+
+    return torch.tensor([of(seed) for seed in seeds], dtype=torch.float64)
+
+
 def _change(
     before: Float[Tensor, "N"], after: Float[Tensor, "seeds N"], counts: Float[Tensor, "R N"]
 ) -> dict[str, Any]:

@@ -130,8 +130,16 @@ def render_learning(content: dict[str, Any]) -> str:
         for threshold in (5, 10, 20):
             more = change[f"AUC@{threshold} more by"]
             before = change[f"AUC@{threshold} before"]
-            row[f"AUC@{threshold}"] = f"{before:.1f} {more['mean']:+.1f} ({more['low']:+.1f} to {more['high']:+.1f})"
+            row[f"AUC@{threshold}"] = f"{before:.1f} {_with_interval(more)}"
         rows.append(row)
+    beyond = [
+        {
+            key.removesuffix(" more by"): value if _is_plain(value) else _with_interval(value)
+            for key, value in row.items()
+        }
+        for row in content.get("beyond control", [])
+    ]
+    text = "How much more than the control, all pairs together (95 % interval, images and seeds resampled):"
     seconds = [
         {"arm": run["arm"], "seed": run["seed"], "steps": run["steps"], "seconds a step": run["seconds a step"]}
         for run in content["runs"]
@@ -143,11 +151,16 @@ def render_learning(content: dict[str, Any]) -> str:
             "The start, and how much more after training (95 % interval, images resampled), pooled over "
             f"{', '.join(judged_on)}:",
             _table(rows),
+            *([text, _table(beyond)] if beyond else []),
             _table(seconds),
             _render_group({**content["machine"], "start": content["network"]}),
             *([_render_group(content["start"])] if "start" in content else []),
         ]
     )
+
+
+def _with_interval(more: dict[str, float]) -> str:
+    return f"{more['mean']:+.1f} ({more['low']:+.1f} to {more['high']:+.1f})"
 
 
 def render_ways(content: dict[str, Any]) -> str:

@@ -124,6 +124,45 @@ def test_what_training_changed_is_the_mean_over_seeds_with_an_interval_over_imag
     assert same["AUC@10 more by"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
 
 
+def test_beyond_the_control_is_the_difference_of_the_pooled_places(benchmark):
+    images = [[one, two] for one in range(8) for two in range(one)]
+    good, bad = [0.0] * len(images), [180.0] * len(images)
+
+    def run(arm: str, place: str, errors: list[float], seed: int = 0) -> dict:
+        judged = {"figures": {"a setting": {"errors_deg": errors}}}
+        return {"arm": arm, "seed": seed, "trained on": place, "steps": 10, **judged}
+
+    known = {"pairs": {"images": images, "scenes": ["a place"] * len(images)}}
+    places, seeds = ("one", "two"), (0, 1)
+    runs = [{**run("start", place, bad), **known} for place in places]
+    runs += [run("ours", place, good if place == "one" else bad, seed) for place in places for seed in seeds]
+    runs += [
+        run("control", place, good if (place, seed) == ("one", 0) else bad, seed) for place in places for seed in seeds
+    ]
+    figures = benchmark("learning_figures")
+    (row,) = figures.beyond_control(runs)
+    assert row["arm"] == "ours"
+    assert row["AUC@10 more by"]["mean"] == pytest.approx(25, abs=0.1), "half of the pairs, in one of two seeds"
+    assert row["AUC@10 more by"]["low"] == pytest.approx(0, abs=0.1)
+    assert row["AUC@10 more by"]["high"] > 40
+    assert figures.beyond_control(runs[:-1]) == [], "a seed of the control is missing"
+
+
+def test_the_halves_of_a_place_share_no_image(benchmark, pairs_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("RFP_DATA", str(pairs_folder.parent))
+    learning = benchmark("learning")
+    options = learning.Options(runs=tmp_path / "runs", source="own")
+    records = json.loads((pairs_folder / "pairs.json").read_text())
+    halves = []
+    for which in (0, 1):
+        folder = learning.half_of(pairs_folder.name, which, options)
+        inside = json.loads((folder / "pairs.json").read_text())
+        assert all(record in records and (folder / record["image1"]).is_file() for record in inside)
+        halves.append({record[key] for record in inside for key in ("image1", "image2")})
+    assert not halves[0] & halves[1]
+    assert halves[0] | halves[1]
+
+
 def test_the_learning_benchmark_trains_and_judges_each_arm_and_keeps_what_it_has(
     benchmark, pairs_folder, photographs, tmp_path, monkeypatch
 ):
