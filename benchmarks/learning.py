@@ -265,9 +265,9 @@ def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Mo
 def judge(network: nn.Module, folders: Sequence[str], options: Options) -> dict[str, Any]:
     """Errors by setting and estimator, and what an interval needs to know of the pairs: their scenes and images."""
     figures, known = {}, {}
+    sets = [half_of(folder, 1, options) if options.source == "own" else data_root() / folder for folder in folders]
     settings = dict(list(SETTINGS.items())[:1]) if options.screen else SETTINGS
     for name, setting in settings.items():
-        sets = [half_of(folder, 1, options) if options.source == "own" else data_root() / folder for folder in folders]
         pairs = PosedPairs(sets, image_size=setting["image_size"])
         budget = {key: setting[key] for key in ("num_keypoints", "max_error_px")}
         for estimator in ESTIMATORS[:1] if options.screen else ESTIMATORS:

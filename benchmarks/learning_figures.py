@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rfp.evaluation.bootstrap import RESAMPLES, image_counts, interval, resampled_auc
@@ -47,7 +47,6 @@ def beyond_control(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     starts = {run["trained on"]: run["pairs"] for run in runs if run["arm"] == "start"}
     images, scenes = _pooled_images(list(starts.values()))
     counts = image_counts(torch.tensor(images), scenes, RESAMPLES, torch.Generator().manual_seed(0))
-    whole = torch.ones(1, counts.shape[1], dtype=counts.dtype)
     arms: dict[str, dict[tuple, dict[str, Any]]] = {}
     for run in runs:
         if run["arm"] != "start":
@@ -66,14 +65,11 @@ def beyond_control(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             drawn = [torch.randint(len(seeds), (len(counts), len(seeds)), generator=generator) for _ in pooled]
             row: dict[str, Any] = {"arm": arm, "setting": setting, "seeds": len(seeds)}
             for threshold in THRESHOLDS:
-                mean, resampled = [], []
-                for errors, chosen in zip(pooled, drawn, strict=True):
-                    mean.append(float(torch.stack([resampled_auc(each, whole, threshold) for each in errors]).mean()))
-                    of_seeds = torch.stack([resampled_auc(each, counts, threshold) for each in errors], dim=1)
-                    resampled.append(of_seeds.gather(1, chosen).mean(dim=1))
-                low, high = interval(resampled[0] - resampled[1]) or (float("nan"), float("nan"))
-                more = {"mean": mean[0] - mean[1], "low": low, "high": high}
-                row[f"AUC@{threshold} more by"] = {name: round(value, 2) for name, value in more.items()}
+                ours, of_control = (
+                    _auc_of_seeds(errors, counts, chosen, threshold)
+                    for errors, chosen in zip(pooled, drawn, strict=True)
+                )
+                row[f"AUC@{threshold} more by"] = _more(ours, of_control)
             rows.append(row)
     return rows
 
@@ -103,19 +99,30 @@ def _change(
     before: Float[Tensor, "N"], after: Float[Tensor, "seeds N"], counts: Float[Tensor, "R N"]
 ) -> dict[str, Any]:
     """The AUC before, and how much more it is after, at each threshold."""
-    whole = torch.ones(1, counts.shape[1], dtype=counts.dtype)
     generator = torch.Generator().manual_seed(0)
     seeds = torch.randint(len(after), (len(counts), len(after)), generator=generator)
     row: dict[str, Any] = {}
     for threshold in THRESHOLDS:
-        start = float(resampled_auc(before, whole, threshold))
-        mean = float(torch.stack([resampled_auc(each, whole, threshold) for each in after]).mean())
-        gained = torch.stack([resampled_auc(each, counts, threshold) for each in after], dim=1)
-        gained = gained.gather(1, seeds).mean(dim=1) - resampled_auc(before, counts, threshold)
-        low, high = interval(gained) or (float("nan"), float("nan"))
-        row[f"AUC@{threshold} before"] = round(start, 2)
-        row[f"AUC@{threshold} more by"] = {"mean": round(mean - start, 2), "low": round(low, 2), "high": round(high, 2)}
+        start = _auc_of_seeds(before[None], counts, torch.zeros_like(seeds[:, :1]), threshold)
+        row[f"AUC@{threshold} before"] = round(start[0], 2)
+        row[f"AUC@{threshold} more by"] = _more(_auc_of_seeds(after, counts, seeds, threshold), start)
     return row
+
+
+def _auc_of_seeds(
+    errors: Float[Tensor, "seeds N"], counts: Float[Tensor, "R N"], chosen: Int[Tensor, "R seeds"], threshold: float
+) -> tuple[float, Float[Tensor, "R"]]:
+    """The mean AUC over the seeds: of the pairs as they are, and of each resampling of the images and the seeds."""
+    whole = torch.ones_like(counts[:1])
+    mean = float(torch.stack([resampled_auc(each, whole, threshold) for each in errors]).mean())
+    resampled = torch.stack([resampled_auc(each, counts, threshold) for each in errors], dim=1)
+    return mean, resampled.gather(1, chosen).mean(dim=1)
+
+
+def _more(after: tuple[float, Float[Tensor, "R"]], before: tuple[float, Float[Tensor, "R"]]) -> dict[str, float]:
+    """How much more the one is than the other, with its 95 % interval."""
+    low, high = interval(after[1] - before[1]) or (float("nan"), float("nan"))
+    return {"mean": round(after[0] - before[0], 2), "low": round(low, 2), "high": round(high, 2)}
 
 
 def print_changes(rows: Sequence[dict[str, Any]]) -> None:

@@ -24,7 +24,7 @@ from rfp.data import PosedPairs
 from rfp.evaluation import epipolar_error_px, estimate_pose, match_features
 from rfp.evaluation.deployed import deployed
 from rfp.evaluation.feature_memory import FeatureMemory
-from rfp.geometry.pose import essential_from_pose, relative_pose_error
+from rfp.geometry.pose import fundamental_from_pose, relative_pose_error
 from rfp.records import Features, PosedPair, RelativePose, map_tensors
 from rfp.training.checkpoint import write_json
 
@@ -95,11 +95,9 @@ Points = tuple[Float[Tensor, "M 2"], Float[Tensor, "M 2"]]
 
 def mended(many: tuple[Features, Features], pair: PosedPair) -> dict[str, Points]:
     """The matches as deployed, and as they would be if one thing were known."""
-    one, two = (first_of(features, torch.arange(KEYPOINTS)) for features in many)
-    xy1, xy2 = match_features(one, two)
+    xy1, xy2 = matches_of_best(many, KEYPOINTS)
     right = epipolar_error_px(xy1, xy2, pair.K1, pair.K2, pair.R, pair.t) < RIGHT_PX
     exact1, exact2 = onto_geometry(xy1, xy2, pair)
-    two_of_each = (first_of(features, torch.arange(2 * KEYPOINTS)) for features in many)
     return {
         "as deployed": (xy1, xy2),
         "without its wrong matches": (xy1[right], xy2[right]),
@@ -108,7 +106,7 @@ def mended(many: tuple[Features, Features], pair: PosedPair) -> dict[str, Points
             torch.where(right[:, None], exact2, xy2),
         ),
         "key points that match rightly first": well_chosen(many, pair),
-        "twice as many key points": match_features(next(two_of_each), next(two_of_each)),
+        "twice as many key points": matches_of_best(many, 2 * KEYPOINTS),
     }
 
 
@@ -118,7 +116,13 @@ def pose_error_deg(found: RelativePose, pair: PosedPair) -> float:
     return torch.rad2deg(torch.maximum(*angles)).item() if bool(found.valid) else 180.0
 
 
-def first_of(features: Features, index: Int[Tensor, "K"]) -> Features:
+def matches_of_best(many: tuple[Features, Features], number: int) -> Points:
+    """The matches between the best so many key points of either image."""
+    index = torch.arange(number)
+    return match_features(only(many[0], index), only(many[1], index))
+
+
+def only(features: Features, index: Int[Tensor, "K"]) -> Features:
     """Some of the key points of one image."""
     return map_tensors(features, lambda tensor: tensor[:, index])
 
@@ -131,7 +135,7 @@ def well_chosen(many: tuple[Features, Features], pair: PosedPair) -> Points:
     def chosen(features: Features, xy: Float[Tensor, "M 2"]) -> Features:
         matched: Bool[Tensor, "K"] = (features.xy_px[0][:, None] == xy[right][None]).all(dim=-1).any(dim=-1)
         order = torch.argsort((~matched).long(), stable=True)
-        return first_of(features, order[:KEYPOINTS])
+        return only(features, order[:KEYPOINTS])
 
     return match_features(chosen(many[0], xy1), chosen(many[1], xy2))
 
@@ -141,8 +145,7 @@ def onto_geometry(xy1_px: Float[Tensor, "M 2"], xy2_px: Float[Tensor, "M 2"], pa
 
     The Sampson correction (Hartley and Zisserman, 2nd edition, eq. 12.2).
     """
-    K1, K2, R, t = (tensor.double() for tensor in (pair.K1, pair.K2, pair.R, pair.t))
-    F = torch.linalg.inv(K2).T @ essential_from_pose(R, t) @ torch.linalg.inv(K1)
+    F = fundamental_from_pose(pair.K1, pair.K2, pair.R, pair.t)
     ones = torch.ones(len(xy1_px), 1, dtype=F.dtype)
     x1, x2 = (torch.cat([xy.double(), ones], dim=-1) for xy in (xy1_px, xy2_px))
     line1, line2 = x2 @ F, x1 @ F.T

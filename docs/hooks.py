@@ -130,13 +130,10 @@ def render_learning(content: dict[str, Any]) -> str:
         for threshold in (5, 10, 20):
             more = change[f"AUC@{threshold} more by"]
             before = change[f"AUC@{threshold} before"]
-            row[f"AUC@{threshold}"] = f"{before:.1f} {_with_interval(more)}"
+            row[f"AUC@{threshold}"] = f"{before:.1f} {_change(more)}"
         rows.append(row)
     beyond = [
-        {
-            key.removesuffix(" more by"): value if _is_plain(value) else _with_interval(value)
-            for key, value in row.items()
-        }
+        {key.removesuffix(" more by"): value if _is_plain(value) else _change(value) for key, value in row.items()}
         for row in content.get("beyond control", [])
     ]
     text = "How much more than the control, all pairs together (95 % interval, images and seeds resampled):"
@@ -157,10 +154,6 @@ def render_learning(content: dict[str, Any]) -> str:
             *([_render_group(content["start"])] if "start" in content else []),
         ]
     )
-
-
-def _with_interval(more: dict[str, float]) -> str:
-    return f"{more['mean']:+.1f} ({more['low']:+.1f} to {more['high']:+.1f})"
 
 
 def render_ways(content: dict[str, Any]) -> str:

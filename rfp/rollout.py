@@ -279,6 +279,7 @@ def rollout_on_noise(
 ) -> Rollout:
     """``rollout`` on given noise: a pure function, which can be compiled, captured and run on ``device="meta"``."""
     reward = PoseErrorReward() if reward is None else reward
+    positions_learn = options.position_gradient and torch.is_grad_enabled()
     num_pairs, num_keypoints = len(pairs), options.keypoints.num_keypoints
 
     images = [pair.image1 for pair in pairs] + [pair.image2 for pair in pairs]
@@ -291,7 +292,7 @@ def rollout_on_noise(
     with stage("descriptors"):
         pixels = positions = keypoints.xy_px.detach()
         if options.subpixel and isinstance(network, SubpixelNetwork):
-            with torch.set_grad_enabled(options.position_gradient and torch.is_grad_enabled()):
+            with torch.set_grad_enabled(positions_learn):
                 positions = features.refine(network, pixels)
         descriptors = features.describe(network, positions.detach() if options.position_gradient else pixels)
 
@@ -321,7 +322,7 @@ def rollout_on_noise(
     if options.control.values != "none":
         with stage("matches"):
             additive = _additive_reward(reward, options.control)
-            with torch.set_grad_enabled(options.position_gradient and torch.is_grad_enabled()):
+            with torch.set_grad_enabled(positions_learn):
                 values = _candidate_values(candidates, positions[one], positions[two], result, truth, additive, options)
             control = match_expectation(candidates, matches, values, num_keypoints, options.matches, additive.per)
             value_of_keypoints = expected_value_of_keypoints(candidates, matches, values, num_keypoints, additive.per)

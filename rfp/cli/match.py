@@ -12,12 +12,12 @@ from torch import Tensor
 
 from rfp.cli.device import choose_device
 from rfp.cli.output import check_can_write, write_figures
-from rfp.cli.two_views import TruePose, find_truth, fundamental_from_pose, fundamental_of_inliers
+from rfp.cli.two_views import TruePose, find_truth, fundamental_of_inliers
 from rfp.data.images import read_image, resize_image
 from rfp.evaluation import EstimatorName, check_settings, estimate_pose, fundamental_inliers, match_features
 from rfp.geometry.camera import scale_intrinsics
 from rfp.geometry.epipolar import sampson_distance
-from rfp.geometry.pose import relative_pose_error
+from rfp.geometry.pose import fundamental_from_pose, relative_pose_error
 from rfp.matching.match import MatcherName, load_matcher
 from rfp.models import load_network
 from rfp.models.pretrained import network_name
@@ -187,7 +187,7 @@ def _verify(command: Match, xy1_px: Tensor, xy2_px: Tensor, views: list[_View], 
         command.estimator, xy1_px, xy2_px, K1, K2, max_error_px=command.max_error_px, seed=command.seed
     )
     known = truth or (pose if pose.valid else None)
-    F = fundamental_from_pose(K1, K2, known.R, known.t) if known else None
+    F = fundamental_from_pose(K1.cpu(), K2.cpu(), known.R.cpu(), known.t.cpu()) if known else None
     return _Geometry("relative pose", pose.inliers, pose if pose.valid else None, F)
 
 

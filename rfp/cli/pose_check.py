@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rfp.cli.two_views import fundamental_from_pose
 from rfp.data.images import read_image, resize_image
 from rfp.data.pair_records import PairRecord
 from rfp.evaluation import fundamental_inliers, match_images
 from rfp.geometry.camera import scale_intrinsics
 from rfp.geometry.epipolar import sampson_distance
+from rfp.geometry.pose import fundamental_from_pose
 from rfp.plotting import DrawnEpipolarLines
 from rfp.rollout import FeatureNetwork
 

@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rfp.data.pair_records import PairRecord, read_distinct_records
 from rfp.geometry.eight_point import eight_point
-from rfp.geometry.pose import essential_from_pose
 from rfp.records import InputError
 
 
@@ -37,14 +35,6 @@ def find_truth(folder: Path, image1: Path, image2: Path) -> TruePose:
         if found == wanted[::-1]:
             return _turned(record)
     raise InputError(f"{folder / 'pairs.json'}: no record of {image1} and {image2}; give two images of one pair")
-
-
-def fundamental_from_pose(
-    K1: Float[Tensor, "3 3"], K2: Float[Tensor, "3 3"], R: Float[Tensor, "3 3"], t: Float[Tensor, "3"]
-) -> Float[Tensor, "3 3"]:
-    """F = K2⁻ᵀ [t]× R K1⁻¹ in pixels, float64: x2ᵀ F x1 = 0."""
-    K1, K2, R, t = (tensor.double().cpu() for tensor in (K1, K2, R, t))
-    return torch.linalg.inv(K2).T @ essential_from_pose(R, t) @ torch.linalg.inv(K1)
 
 
 def fundamental_of_inliers(

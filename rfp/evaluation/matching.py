@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rfp.geometry.epipolar import sampson_distance
-from rfp.geometry.pose import essential_from_pose
+from rfp.geometry.pose import fundamental_from_pose
 from rfp.matching import ImageSize, load_matcher, match
 from rfp.models.pretrained import network_name
 from rfp.records import Features
@@ -58,8 +58,7 @@ def epipolar_error_px(
     About how far the two points have to move, together, to lie on each other's epipolar lines (Hartley and Zisserman,
     section 11.4.3). Computed in float64.
     """
-    K1, K2, R, t = (tensor.double() for tensor in (K1, K2, R, t))
-    F = torch.linalg.inv(K2).T @ essential_from_pose(R, t) @ torch.linalg.inv(K1)
+    F = fundamental_from_pose(K1, K2, R, t)
     return sampson_distance(xy1_px.double(), xy2_px.double(), F).sqrt()
 
 

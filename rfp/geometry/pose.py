@@ -57,3 +57,11 @@ def essential_from_pose(R: Float[Tensor, "*B 3 3"], t: Float[Tensor, "*B 3"]) ->
             [ 0.,  0.,  0.]])
     """
     return torch.linalg.cross(t[..., :, None].expand_as(R), R, dim=-2)
+
+
+def fundamental_from_pose(
+    K1: Float[Tensor, "3 3"], K2: Float[Tensor, "3 3"], R: Float[Tensor, "3 3"], t: Float[Tensor, "3"]
+) -> Float[Tensor, "3 3"]:
+    """F = K2⁻ᵀ [t]× R K1⁻¹ in pixels, float64: x2ᵀ F x1 = 0."""
+    K1, K2, R, t = (tensor.double() for tensor in (K1, K2, R, t))
+    return torch.linalg.inv(K2).T @ essential_from_pose(R, t) @ torch.linalg.inv(K1)
