@@ -46,10 +46,13 @@ class PosedPair:
     K2: Float[Tensor, "3 3"]
     R: Float[Tensor, "3 3"]
     t: Float[Tensor, "3"]
-    """In any scale: only its direction is used."""
+    """In any scale: only its direction is used, unless there is depth, whose unit it then has."""
     scene: str = ""
     name: str = ""
     """What an error message calls this pair."""
+    depth1: Float[Tensor, "h1 w1"] | None = None
+    """Along the optical axis at the centres of the pixels of ``image1``; not above 0 where it is unknown."""
+    depth2: Float[Tensor, "h2 w2"] | None = None
 
     def to(self, device) -> "PosedPair":
         return map_tensors(self, lambda tensor: tensor.to(device))
@@ -65,6 +68,9 @@ class TwoViewGeometry:
     t: Float[Tensor, "*B 3"]
     valid: Bool[Tensor, "*B"]
     """False for a pair whose input is unusable (NaN in an image, say): it is left out with all its draws."""
+    depth1: Float[Tensor, "*B h w"] | None = None
+    """Of images 1, padded to one size with zeros, which stand for unknown; None unless every pair has depth."""
+    depth2: Float[Tensor, "*B h w"] | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from rfp.rewards import (
     EpipolarReward,
     InlierReward,
     PoseErrorReward,
+    ReprojectionReward,
     SampsonReward,
     ThresholdReward,
     compose,
@@ -134,9 +135,70 @@ def test_the_soft_reward_is_one_for_exact_matches_and_a_half_at_its_scale():
     torch.testing.assert_close(values[0, [0, 5]], torch.tensor([1.0, 0.5]), atol=1e-4, rtol=0)
 
 
+def wall_problem(*, step=0.0):
+    """A point on a wall at depth 4, seen by cameras 0.4 apart whose focal length is 50 px, and matches to it.
+
+    In image 2 the wall is nearer by ``step`` from column 40 on, as if something hid it.
+    """
+    K = torch.tensor([[50.0, 0.0, 31.5], [0.0, 50.0, 23.5], [0.0, 0.0, 1.0]])[None]
+    depth1 = torch.full((1, 48, 64), 4.0)
+    depth2 = depth1.clone()
+    depth2[..., 40:] -= step
+    # 50 · 0.4 / 4 = 5 px: the true match, one off along the line, one off across it, one whose depth is not known
+    xy1 = torch.tensor([[[45.25, 20.5], [45.25, 20.5], [45.25, 20.5], [2.0, 2.0]]])
+    xy2 = torch.tensor([[[50.25, 20.5], [52.25, 20.5], [50.25, 22.5], [7.0, 2.0]]])
+    depth1[:, 1:4, 1:4] = 0.0
+    x1, x2 = (torch.stack([(xy[..., 0] - 31.5) / 50, (xy[..., 1] - 23.5) / 50], dim=-1) for xy in (xy1, xy2))
+    ones = torch.ones(1, 4)
+    t = torch.tensor([[0.4, 0.0, 0.0]])
+    truth = TwoViewGeometry(K, K, torch.eye(3)[None], t, torch.ones(1, dtype=torch.bool), depth1, depth2)
+    return Correspondences(xy1, xy2, x1, x2, ones, ones > 0, K, K), truth
+
+
+def test_the_reprojection_reward_tells_a_match_from_others_along_its_line_and_pays_nothing_for_unknown_depth():
+    correspondences, truth = wall_problem()
+    values = ReprojectionReward(cutoff_px=8**0.5).match_values(correspondences, truth)
+    torch.testing.assert_close(values, torch.tensor([[1.0, 0.25, 0.25, 0.0]]), atol=1e-4, rtol=0)
+    along = SampsonReward(scale_px=2.0).match_values(correspondences, truth)
+    assert along[0, 1] > 0.99
+
+
+def test_a_point_that_something_hides_is_no_reprojection():
+    correspondences, truth = wall_problem(step=2.0)
+    # The true match goes back by 50 · 0.4 / 2 = 10 px in place of 5: e² = (0 + 5²) / 2.
+    value = ReprojectionReward(cutoff_px=5.0).match_values(correspondences, truth)[0, 0]
+    assert value.item() == pytest.approx(0.25, abs=1e-4)
+    assert ReprojectionReward().match_values(correspondences, truth)[0, 0].item() == 0.0
+
+
+def test_the_reprojection_reward_is_symmetric_and_its_gradient_moves_points_onto_their_counterparts():
+    correspondences, truth = wall_problem()
+    back = replace(truth, t=-truth.t, depth1=truth.depth2, depth2=truth.depth1)
+    swapped = replace(
+        correspondences,
+        xy1_px=correspondences.xy2_px, xy2_px=correspondences.xy1_px, x1=correspondences.x2, x2=correspondences.x1,
+    )  # fmt: skip
+    reward = ReprojectionReward()
+    torch.testing.assert_close(reward.match_values(swapped, back), reward.match_values(correspondences, truth))
+    x2 = correspondences.x2.clone().requires_grad_()
+    reward.match_values(replace(correspondences, x2=x2), truth).sum().backward()
+    assert x2.grad[0, 0].abs().max() < 1e-3
+    assert x2.grad[0, 1, 0] < 0
+    assert x2.grad[0, 2, 1] < 0
+
+
+def test_pairs_without_depth_are_refused_by_the_reprojection_reward():
+    _, correspondences, truth = problem([0.0])
+    with pytest.raises(InputError, match="pairs with depth"):
+        ReprojectionReward()(None, correspondences, truth)
+    with pytest.raises(InputError, match="cutoff_px above 0"):
+        ReprojectionReward(cutoff_px=0.0)
+
+
 @pytest.mark.parametrize("name", ADDITIVE_REWARDS)
 def test_an_additive_reward_is_the_mean_of_its_match_values(name):
     result, correspondences, truth = problem([0.0, 3.0])
+    truth = replace(truth, depth1=torch.full((2, 90, 90), 3.5), depth2=torch.full((2, 90, 90), 3.5))
     reward = ADDITIVE_REWARDS[name]
     assert isinstance(reward, AdditiveReward)
     assert reward == REWARDS[name]

@@ -87,6 +87,9 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
         start = tyro.conf.subcommand(chosen, default=module.defaults_to_resume(resumed))
     elif chosen == "train" and "--paper" in arguments:
         start = tyro.conf.subcommand("train", default=training_command.defaults_of_the_paper())
+    elif chosen == "train" and "--each-key-point" in arguments:
+        recipe = training_command.defaults_of_each_key_point(with_depth="--data" not in arguments)
+        start = tyro.conf.subcommand("train", default=recipe)
     alternatives = tuple(
         Annotated[options, start if start and name == chosen else tyro.conf.subcommand(name)]
         for options, (name, _) in commands.items()

@@ -65,6 +65,9 @@ class Train:
     paper: bool = False
     """The policy and objective of Reinforced Feature Points (CVPR 2020) as defaults: no NMS, with replacement, τ = 1,
     the mean as baseline, both terms alike, no average of weights; options given beside it hold."""
+    each_key_point: bool = False
+    """The recipe of TrainerOptions.each_key_point as defaults: each key point's worth under the true pose, by its
+    logarithm; with --data by the epipolar geometry, else by the depth. Options given beside it hold."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     output: Path | None = None
@@ -82,6 +85,13 @@ def defaults_of_the_paper() -> Train:
     """The command with the paper's policy and baseline, to be overridden by what is said beside ``--paper``."""
     options = replace(MAIN_JOB, rollout=RolloutOptions.paper(), baseline="mean", keypoint_weight=1.0, averaging=0.0)
     return Train(paper=True, trainer=options)
+
+
+def defaults_of_each_key_point(*, with_depth: bool) -> Train:
+    """The command with that recipe, to be overridden by what is said beside ``--each-key-point``."""
+    worth = "reprojection_count" if with_depth else "sampson_count"
+    options = TrainerOptions.each_key_point(worth, steps=300)
+    return Train(each_key_point=True, trainer=options)
 
 
 def defaults_to_resume(folder: Path) -> Train:
@@ -118,6 +128,8 @@ def check(command: Train) -> None:
     """Refuse what cannot work before anything is rendered or read."""
     if command.image_size < SMALLEST_IMAGE:
         raise InputError(f"--image-size: expected at least {SMALLEST_IMAGE} pixels, got {command.image_size}; try 320")
+    if command.paper and command.each_key_point:
+        raise InputError("--paper and --each-key-point are two recipes; leave one out")
     if command.in_relief and (command.data or command.photographs is None):
         raise InputError("--in-relief: expected --photographs FOLDER and no --data; they are what stands out")
     if not command.in_relief and command.relief != ReliefOptions():
@@ -153,7 +165,7 @@ def check(command: Train) -> None:
 def _check_resumes_what_began(command: Train) -> None:
     """Refuse options that contradict those the run began with: the trainer would, but only after the first table."""
     began = defaults_to_resume(command.resume)  # type: ignore[arg-type]
-    free = {"report", "rendered_report", "device", "json", "profile", "paper", "resume", "output"}
+    free = {"report", "rendered_report", "device", "json", "profile", "paper", "each_key_point", "resume", "output"}
     before, now = ({key: value for key, value in asdict(run).items() if key not in free} for run in (began, command))
     before["trainer"], now["trainer"] = lasting_options(began.trainer), lasting_options(command.trainer)
     difference = first_difference(before, now)

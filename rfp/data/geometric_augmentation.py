@@ -57,6 +57,8 @@ class GeometricAugmentation:
             pair,
             image1=one.warped(pair.image1),
             image2=two.warped(pair.image2),
+            depth1=None if pair.depth1 is None else one.warped_depth(pair.depth1),
+            depth2=None if pair.depth2 is None else two.warped_depth(pair.depth2),
             K1=one.K,
             K2=two.K,
             R=two.R_z @ pair.R @ one.R_z.T,
@@ -75,11 +77,18 @@ class ViewChange:
     pixels: Float[Tensor, "3 3"]
     """Old pixels to new ones: K′ R_z K⁻¹, affine since the axis stays."""
 
-    def warped(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+    def warped(self, image: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
         """What the new camera sees, read bilinearly."""
         pixels = self.pixels[None].to(image.dtype)
         # The corners may lie on the last pixel's centre: by rounding a hair outside, where zeros would darken them.
         return warp_perspective(image[None], pixels, _size(image), padding_mode="border", align_corners=True)[0]
+
+    def warped_depth(self, depth: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+        """Its depth, which no turn about the axis changes; read as ``rfp.geometry.depth`` does, 0 where unknown."""
+        measured = (depth > 0) & depth.isfinite()
+        inverse = 1 / torch.where(measured, depth, 1.0)
+        inverse, known = self.warped(torch.stack([inverse, measured.to(depth.dtype)]))
+        return torch.where(known > 1 - 1e-4, 1 / inverse, 0.0)
 
 
 def view_change(
@@ -118,7 +127,7 @@ def view_change(
     return ViewChange(R_z=R_z, K=S @ K, pixels=pixels)
 
 
-def _size(image: Float[Tensor, "3 h w"]) -> tuple[int, int]:
+def _size(image: Float[Tensor, "c h w"]) -> tuple[int, int]:
     return image.shape[-2], image.shape[-1]
 
 

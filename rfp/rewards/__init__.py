@@ -5,7 +5,7 @@ would bias the gradient. Not differentiable, and need not be: REINFORCE only rea
 """
 
 from rfp.rewards.host import HostReward, host_reward
-from rfp.rewards.matches import AdditiveReward, EpipolarReward, SampsonReward, mean_match_value
+from rfp.rewards.matches import AdditiveReward, EpipolarReward, ReprojectionReward, SampsonReward, mean_match_value
 from rfp.rewards.named import (
     ADDITIVE_REWARDS,
     REWARDS,
@@ -27,6 +27,7 @@ __all__ = [
     "HostReward",
     "InlierReward",
     "PoseErrorReward",
+    "ReprojectionReward",
     "RewardName",
     "SampsonReward",
     "ThresholdReward",

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rfp.geometry.camera import normalized_threshold
+from rfp.geometry.depth import inverse_depth_at, transferred_points
 from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import essential_from_pose
 from rfp.records import Correspondences, InputError, TwoViewGeometry
@@ -137,3 +138,52 @@ class SampsonReward:
         """1 / (1 + (e / scale)²) of each match."""
         scale = _squared_threshold(self.scale_px, correspondences)
         return scale / (scale + _squared_distance(correspondences, geometry))
+
+
+@dataclass(frozen=True)
+class ReprojectionReward:
+    """Mean over the drawn matches of (1 - (e / c)²)² where e < c, else 0, e the distance to where the *true* depth is.
+
+    e² is the mean of two squares: of the distance between point 2 and point 1 carried to image 2 by its depth and the
+    true pose, and the other way round. Unlike the distance to an epipolar line it tells a match apart from all others
+    along the line, and a hidden point from what hides it. So a match beyond the cutoff c is wrong and worth nothing
+    (the weight is Tukey's): near a key point without a counterpart there is nothing to be learned. A match one of whose
+    depths is unknown is worth nothing, too. It ignores the estimate.
+
+    Raises:
+        InputError: a cutoff that is not above 0; when called, pairs without depth.
+    """
+
+    cutoff_px: float = 1.5
+    per: Literal["match", "slot"] = "match"
+    """Over what the sum is taken: the matches drawn, or the slots for them."""
+
+    def __post_init__(self):
+        _check_per(self.per)
+        if not self.cutoff_px > 0.0:
+            raise InputError(f"expected cutoff_px above 0, got {self.cutoff_px}; 1.5 is usual")
+
+    def __call__(self, result: Any, correspondences: Correspondences, truth: TwoViewGeometry) -> Float[Tensor, "*B"]:
+        """The reward of each problem."""
+        return mean_match_value(self.match_values(correspondences, truth), correspondences, self.per)
+
+    def match_values(self, correspondences: Correspondences, geometry: TwoViewGeometry) -> Float[Tensor, "*B M"]:
+        """(1 - (e / c)²)² of each match, 0 beyond c, where a depth is unknown or where a point lies behind a camera."""
+        if geometry.depth1 is None or geometry.depth2 is None:
+            raise InputError(
+                "the reprojection reward expected pairs with depth (rendered scenes, photographs in relief, or your "
+                "own with depth1 and depth2), got some without; choose a reward by the epipolar geometry, such as "
+                "sampson, and control.geometry='true'"
+            )
+        R, t = geometry.R, geometry.t
+        back = -(R.mT * t[..., None, :]).sum(dim=-1)
+        one = (correspondences.xy1_px, correspondences.x1, geometry.depth1)
+        two = (correspondences.xy2_px, correspondences.x2, geometry.depth2)
+        squared, seen = torch.zeros_like(correspondences.x1[..., 0]), correspondences.valid
+        for (xy_px, x, depth), (_, found, _), rotation, translation in ((one, two, R, t), (two, one, R.mT, back)):
+            inverse, known = inverse_depth_at(depth, xy_px)
+            there, inverse_there = transferred_points(x, inverse, rotation, translation)
+            seen = seen & known & (inverse_there > 0)
+            squared = squared + 0.5 * (there - found).square().sum(dim=-1)
+        share = torch.where(seen, squared / _squared_threshold(self.cutoff_px, correspondences), 1.0)
+        return (1.0 - share).clamp_min(0.0).square()

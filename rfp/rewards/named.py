@@ -9,16 +9,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rfp.records import Correspondences, InputError, TwoViewGeometry
-from rfp.rewards.matches import AdditiveReward, EpipolarReward, SampsonReward
+from rfp.rewards.matches import AdditiveReward, EpipolarReward, ReprojectionReward, SampsonReward
 from rfp.rewards.pose import AccuracyReward, InlierReward, PoseErrorReward, ThresholdReward
 
-AdditiveRewardName = Literal["epipolar", "disk", "disk_count", "sampson", "sampson_count"]
+AdditiveRewardName = Literal[
+    "epipolar", "disk", "disk_count", "sampson", "sampson_count", "reprojection", "reprojection_count"
+]
 ADDITIVE_REWARDS: dict[AdditiveRewardName, AdditiveReward] = {
     "epipolar": EpipolarReward(),
     "disk": EpipolarReward(wrong=-0.25),
     "disk_count": EpipolarReward(wrong=-0.25, wrong_beyond_px=4.0, per="slot"),
     "sampson": SampsonReward(),
     "sampson_count": SampsonReward(scale_px=0.5, per="slot"),
+    "reprojection": ReprojectionReward(),
+    "reprojection_count": ReprojectionReward(per="slot"),
 }
 """Rewards that add over matches, at their defaults, by the name that options and the command line use."""
 RewardName = Literal["pose_error", "accuracy", "threshold", "inliers", AdditiveRewardName]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rfp.evaluation.evaluate import EvaluationReport
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
-from rfp.models.state import device_of, in_eval_mode
+from rfp.models.state import device_of, in_eval_mode, in_fastest_layout
 from rfp.records import InputError, PosedPair
 from rfp.rollout import FeatureNetwork
 from rfp.training.checkpoint import (
@@ -148,7 +148,7 @@ class Pretrainer:
                 batch,
                 self.options,
                 generator,
-                bfloat16=self.from_scratch,
+                bfloat16=self.options.bfloat16 or (self.from_scratch and self.device.type == "cuda"),
             )
             share = len(batch.seen) / total
             (parts["loss"] * share).backward()
@@ -206,8 +206,7 @@ class _PretrainingRun:
         self.views, self.validation, self.folder = views, validation, folder
         self.on_step, self.on_validation = on_step, on_validation
         device = pretrainer.device
-        if device.type == "cuda" and pretrainer.from_scratch:
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # for tensor cores
+        in_fastest_layout(self.network)
         self.average = copy.deepcopy(self.network)  # over the last steps: smoother than any of them
         self.optimizer = torch.optim.AdamW(
             pretrainer.parameters,

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rfp.records import DenseFeatures
-from rfp.rollout import FeatureNetwork
+from rfp.rollout import FeatureNetwork, extract
 from rfp.training.pretraining_options import PretrainingOptions
 
 INDISTINCT_PX = 4
@@ -78,13 +77,6 @@ def low_level_loss(
         loss = loss + options.distillation_weight * distilled
         parts["distillation_loss"] = distilled.detach()
     return {"loss": loss, **parts}
-
-
-def extract(network: FeatureNetwork, images: Float[Tensor, "b 3 h w"], *, bfloat16: bool = False) -> DenseFeatures:
-    """The network's maps in float32, on a GPU computed in bfloat16 where that was asked for."""
-    with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16 and images.is_cuda):
-        features = network.extract(images)
-    return DenseFeatures(log_heat=features.log_heat.float(), feature_map=features.feature_map.float())
 
 
 def detector_loss(

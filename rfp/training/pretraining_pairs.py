@@ -19,9 +19,9 @@ from rfp.evaluation.deployed import deployed
 from rfp.evaluation.feature_memory import FeatureMemory
 from rfp.evaluation.matching import epipolar_error_px
 from rfp.geometry.camera import normalize_points
+from rfp.geometry.depth import inverse_depth_at, transferred_points
 from rfp.geometry.triangulation import in_front_of_both
 from rfp.matching import mutual_nearest_neighbours
-from rfp.models.sampling import sample_pixels
 from rfp.models.state import in_eval_mode
 from rfp.rollout import detect
 from rfp.training.pretraining_labels import BORDER, corner_heat, key_points_of_heat
@@ -29,8 +29,6 @@ from rfp.training.pretraining_losses import LabelledPairs, LabelledView
 from rfp.training.pretraining_sources import is_inside
 from rfp.training.run_identity import describe_pairs, stream_seed
 
-SMOOTH = 0.05
-"""Largest relative difference of the four inverse depths around a point, beyond which it lies on an edge of depth."""
 SAME_SURFACE = 0.01
 """Largest relative difference between the inverse depth of a point and of what the other camera sees there."""
 
@@ -148,41 +146,17 @@ def counterparts(
 ) -> tuple[Float[Tensor, "B N 2"], Bool[Tensor, "B N"]]:
     """Where the second camera sees what the first one sees at these points, and whether it does.
 
-    With w = 1/z the inverse depth, which is affine in the pixel on a plane and therefore exact between pixels, the
-    point is ``p = R x + w t`` in the second camera, at ``K p / p_z`` with the inverse depth ``w / p_z``. Not seen are
-    points behind the camera, outside of its image, or behind what it sees there; and nobody knows on which side of an
-    edge of depth a point lies.
+    Not seen are points behind the camera, outside of its image, or behind what it sees there; and nobody knows on
+    which side of an edge of depth a point lies.
     """
-    here, known = _inverse_depth(depths[0], xy_px)
-    rays = torch.cat([normalize_points(xy_px, cameras[0]), torch.ones_like(xy_px[..., :1])], dim=-1)
-    moved = rays @ R.mT + here[..., None] * t[:, None]
-    in_front = moved[..., 2] > 1e-6
-    depth = torch.where(in_front, moved[..., 2], 1.0)[..., None]
-    landed = ((moved / depth) @ cameras[1].mT)[..., :2]
+    here, known = inverse_depth_at(depths[0], xy_px)
+    moved, expected = transferred_points(normalize_points(xy_px, cameras[0]), here, R, t)
+    landed = (torch.nn.functional.pad(moved, (0, 1), value=1.0) @ cameras[1].mT)[..., :2]
     inside = is_inside(landed, torch.ones_like(depths[1], dtype=torch.bool))
     landed = torch.where(inside[..., None], landed, landed.new_full((), BORDER + 1))
-    expected = here / depth[..., 0]
-    seen, known_there = _inverse_depth(depths[1], landed)
+    seen, known_there = inverse_depth_at(depths[1], landed)
     same = (seen - expected).abs() < SAME_SURFACE * expected
-    return landed, known & in_front & inside & known_there & same
-
-
-def _inverse_depth(
-    depth: Float[Tensor, "B h w"], xy_px: Float[Tensor, "B N 2"]
-) -> tuple[Float[Tensor, "B N"], Bool[Tensor, "B N"]]:
-    """Between the pixels, bilinear, and whether the four around a point belong to one surface."""
-    inverse = 1 / depth
-    height, width = depth.shape[-2:]
-    corner = xy_px.floor()
-    taps = []
-    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        index = (corner[..., 1] + dy).clamp(0, height - 1).long() * width + (corner[..., 0] + dx).clamp(
-            0, width - 1
-        ).long()
-        taps.append(inverse.flatten(1).gather(1, index))
-    around = torch.stack(taps)
-    low, high = around.amin(0), around.amax(0)
-    return sample_pixels(inverse[:, None], xy_px, outside="border")[..., 0], high - low < SMOOTH * high
+    return landed, known & (expected > 0) & inside & known_there & same
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from rfp.data.loading import LoadedPairs, PairLoader
 from rfp.data.pairs import PairSequence, PairStream
 from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
-from rfp.models.state import device_of, in_eval_mode
+from rfp.models.state import device_of, in_eval_mode, in_fastest_layout
 from rfp.records import InputError, PosedPair
 from rfp.reinforce import RewardMemory
 from rfp.rollout import (
@@ -92,7 +92,7 @@ class Trainer:
         """
         if not isinstance(network, FeatureNetwork):
             raise no_feature_network(network)
-        self.network = network
+        self.network = in_fastest_layout(network)
         self.options = TrainerOptions() if options is None else options
         self.estimator = default_estimator(self.options.rollout) if estimator is None else estimator
         self.reward = reward_by_options(self.options) if reward is None else reward

@@ -59,7 +59,7 @@ class TrustRegion:
         drawn = torch.cat([rolled.keypoints1.valid, rolled.keypoints2.valid])
         valid = rolled.valid.repeat(2)
         with torch.no_grad():
-            features = extract_features(self.start, images)  # type: ignore[arg-type]
+            features = extract_features(self.start, images, bfloat16=options.bfloat16)  # type: ignore[arg-type]
             distribution = keypoint_distribution(features.log_heat, features.sizes, options.keypoints)
             descriptors = features.describe(self.start, xy_px)  # type: ignore[arg-type]
         kl = divergence_from_start(distribution, rolled.distribution, rolled.features.log_heat, options.keypoints)

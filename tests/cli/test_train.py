@@ -81,6 +81,37 @@ def test_flags_beside_paper_hold(session_pairs_folder, tmp_path):
     assert options["rollout"]["keypoints"]["nms_radius"] == 0
 
 
+RENDERED = ["--device", "cpu", "--scenes.image-size", "96", "128", "--scenes.num-textures", "4"]
+SMALL_RECIPE = ["--each-key-point", "--rollout.keypoints.num-keypoints", "64"]
+
+
+def test_the_recipe_of_each_key_point_trains_by_lines_on_data_and_flags_beside_it_hold(session_pairs_folder, tmp_path):
+    output = tmp_path / "run"
+    flags = ["--data", str(session_pairs_folder), "--device", "cpu", "--output", str(output), "--steps", "1"]
+    assert main(["train", *flags, *SMALL_RECIPE, "--learning-rate", "2e-4"]) == 0
+    options = json.loads((output / "options.json").read_text())["trainer"]
+    assert options["match_utility"] == "log_of_keypoints"
+    assert options["rollout"]["control"]["values"] == options["reward"] == "sampson_count"
+    assert options["rollout"]["keypoints"]["num_keypoints"] == 64
+    assert options["learning_rate"] == 2e-4
+
+
+def test_where_there_is_depth_the_recipe_is_paid_by_it(tmp_path, capsys):
+    output = tmp_path / "run"
+    sets = [*RENDERED, "--rendered-validation", "0", "--rendered-report", "0"]
+    assert main(["train", *sets, "--output", str(output), *SMALL_RECIPE, "--steps", "1"]) == 0
+    assert json.loads((output / "options.json").read_text())["trainer"]["reward"] == "reprojection_count"
+    capsys.readouterr()
+    assert main(["train", *RENDERED, "--each-key-point", "--paper"]) == 2
+    says(capsys, "two recipes")
+
+
+def test_folders_have_no_depth_to_be_paid_by(session_pairs_folder, tmp_path, capsys):
+    output = tmp_path / "run"
+    assert train(session_pairs_folder, output, "--steps", "1", "--reward", "reprojection") == 2
+    says(capsys, "pairs with depth")
+
+
 def test_two_report_sets_of_one_name_both_stand_in_the_table(session_pairs_folder, tmp_path):
     twin = tmp_path / "twin" / session_pairs_folder.name
     shutil.copytree(session_pairs_folder, twin)
@@ -97,9 +128,6 @@ def says(capsys, *words):
     assert "Traceback" not in error
     for word in words:
         assert word in lines[0]
-
-
-RENDERED = ["--device", "cpu", "--scenes.image-size", "96", "128", "--scenes.num-textures", "4"]
 
 
 def test_without_data_it_renders_its_own_and_judges_on_what_it_does_not_train_on(tmp_path, capsys):

@@ -8,6 +8,7 @@ import torch
 import rfp
 from rfp.data import GeometricAugmentation, PosedPairs
 from rfp.data.geometric_augmentation import view_change
+from rfp.geometry.depth import inverse_depth_at
 from rfp.geometry.pose import essential_from_pose
 from rfp.records import InputError, PosedPair
 from tests.sync_deny_list import no_host_visits
@@ -161,3 +162,29 @@ def test_it_visits_the_host_nowhere():
 def test_impossible_strengths_are_refused(wrong):
     with pytest.raises(InputError, match="expected"):
         GeometricAugmentation(**wrong)
+
+
+def test_depth_stays_in_step():
+    """Points carried to the other view by the depth that the augmentation leaves are true correspondences of it."""
+    plane = torch.linspace(0.2, 0.4, SIZE[1], dtype=torch.float64).expand(SIZE)  # inverse depth, affine in the pixel
+    pair = pair_of_cameras()
+    pair = replace(pair, depth1=1 / plane, depth2=1 / plane.flip(-1))
+    turned = GeometricAugmentation(rotation_deg=40.0, zoom=1.5)(pair, generator=generator(3))
+    one, _ = changes(pair, GeometricAugmentation(rotation_deg=40.0, zoom=1.5), 3)
+    xy = 10 + 20 * torch.rand(50, 2, generator=generator(4), dtype=torch.float64)
+    old = (homogeneous(xy) @ torch.linalg.inv(one.pixels).T)[:, :2]
+    before, known_before = inverse_depth_at(pair.depth1, old)
+    after, known_after = inverse_depth_at(turned.depth1, xy)
+    assert bool((known_before & known_after).all())
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=0)
+
+
+def test_unknown_depth_stays_unknown():
+    pair = pair_of_cameras()
+    depth = torch.full(SIZE, 2.0)
+    depth[20:30, 20:30] = 0.0
+    turned = GeometricAugmentation(rotation_deg=20.0)(replace(pair, depth1=depth), generator=generator())
+    assert turned.depth2 is None
+    known = turned.depth1 > 0
+    assert 0.5 < float(known.float().mean()) < 1.0
+    torch.testing.assert_close(turned.depth1[known], torch.full_like(turned.depth1[known], 2.0), atol=1e-3, rtol=0)

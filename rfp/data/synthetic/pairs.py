@@ -230,7 +230,7 @@ def _check_photographs(photographs: Tensor) -> None:
 
 
 def posed_pairs(batch: RenderedBatch | ReliefBatch, scene: str = "rendered") -> list[PosedPair]:
-    """The pairs of a batch as records, without depth."""
+    """The pairs of a batch as records."""
     return [
         PosedPair(
             image1=batch.images[b, 0],
@@ -241,6 +241,8 @@ def posed_pairs(batch: RenderedBatch | ReliefBatch, scene: str = "rendered") -> 
             t=batch.t[b],
             scene=scene,  # a layout is known to the device alone
             name=f"{scene} pair",
+            depth1=batch.depth[b, 0],
+            depth2=batch.depth[b, 1],
         )
         for b in range(batch.images.shape[0])
     ]
