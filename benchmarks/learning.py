@@ -35,6 +35,7 @@ from torch import nn
 import rfp
 from rfp.cli.training_sets import relief_pairs, rendered_pairs
 from rfp.data import PosedPairs, ReliefOptions, ReliefPairs, RenderedPairs, SceneOptions
+from rfp.data.pair_splitting import split_pairs
 from rfp.policy import KeypointOptions, MatchOptions
 from rfp.robust.options import RansacOptions
 from rfp.rollout import ControlOptions, RolloutOptions
@@ -52,6 +53,8 @@ OWN = ("ngp_fox", "strecha_castle_p30")
 """Places of which every other image trains."""
 RENDERED, RELIEF = "rendered scenes", "photographs in relief"
 ESTIMATORS = ("poselib", "opencv")
+EACH_KEY_POINT_RATE, CONTROL_RATE = 5e-4, 1e-3
+"""Each the best of 2e-4, 5e-4 and 1e-3 after 500 steps on photographs in relief, on the pairs that choose options."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +96,11 @@ class Options:
         """Whether the pairs that train come with it."""
         return self.source in ("rendered", "relief")
 
-    @property
-    def searched_rate(self) -> float:
-        """Of the control and of the arm that follows each key point: the same search for both.
-
-        From a weak start, on photographs in relief, of 2e-4, 5e-4 and 1e-3.
-        """
+    def searched_rate(self, in_relief: float, *, elsewhere: float = 1e-4) -> float:
+        """The rate that an arm's search chose on photographs in relief, or one for other pairs."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return 5e-4 if self.has_depth else 1e-4
+        return in_relief if self.has_depth else elsewhere
 
 
 def trainer_options(seed: int, options: Options, **arm: Any) -> TrainerOptions:
@@ -175,7 +174,13 @@ def on_many_right_matches_of_each(seed: int, options: Options) -> TrainerOptions
 def on_each_key_point(seed: int, options: Options) -> TrainerOptions:
     """The logarithm of what each key point's matches are worth under the true pose, by its depth where it is known."""
     recipe = TrainerOptions.each_key_point("reprojection_count" if options.has_depth else "sampson_count")
-    return replace(recipe, steps=options.steps, seed=seed, learning_rate=options.searched_rate, checkpoint_every=25)
+    return replace(
+        recipe,
+        steps=options.steps,
+        seed=seed,
+        learning_rate=options.searched_rate(EACH_KEY_POINT_RATE),
+        checkpoint_every=25,
+    )
 
 
 def without_the_logarithm(seed: int, options: Options) -> TrainerOptions:
@@ -257,15 +262,10 @@ def source_of(trained_on: str, options: Options) -> PosedPairs | RenderedPairs |
 
 def half_of(place: str, which: Literal[0, 1], options: Options) -> Path:
     """A folder of the pairs among every other image of a place: the first, third, … by name (0), or the others (1)."""
-    source, folder = data_root() / place, options.runs / f"{place}-half_{which}"
-    records = json.loads((source / "pairs.json").read_text())
-    names = sorted({record[key] for record in records for key in ("image1", "image2")})[which::2]
-    folder.mkdir(parents=True, exist_ok=True)
-    inside = [record for record in records if record["image1"] in names and record["image2"] in names]
-    write_json(folder / "pairs.json", inside)
-    if not (folder / "images").exists():
-        (folder / "images").symlink_to((source / "images").resolve())
-    return folder
+    halves = [options.runs / f"{place}-half_{number}" for number in (0, 1)]
+    if not halves[which].exists():
+        split_pairs(data_root() / place, *halves)
+    return halves[which]
 
 
 def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Module, dict[str, Any]]:
@@ -290,7 +290,7 @@ def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Mo
             steps=options.steps,
             seconds=float("inf"),
             pairs_per_step=like.pairs_per_step * like.accumulate,
-            learning_rate=options.searched_rate,
+            learning_rate=options.searched_rate(CONTROL_RATE),
             averaging=like.averaging,
             augmentation=like.photometric,
             bfloat16=options.bfloat16,
@@ -359,14 +359,21 @@ def _read(options: Options) -> dict[str, Any]:
     return {"machine": machine(), "network": options.network, "steps": options.steps, "runs": [], "changes": []}
 
 
+def _is_there(key: dict[str, Any], result: dict[str, Any], options: Options) -> bool:
+    """Whether the file has this run, after taking up what it has."""
+    if options.json is not None and options.json.is_file():
+        result.update(json.loads(options.json.read_text()))
+    return any(all(run.get(name) == value for name, value in key.items()) for run in result["runs"])
+
+
 def _measure(
     result: dict[str, Any], arm: str, seed: int, trained_on: str, judged_on: Sequence[str], options: Options
 ) -> None:
-    """Train and judge one arm, unless the file has it."""
+    """Train and judge one arm, unless the file has it, which another process may be writing to as well."""
     key = {"arm": arm, "seed": seed, "trained on": trained_on, "steps": 0 if arm == "start" else options.steps}
     if options.learning_rate is not None and arm != "start":
         key["learning rate"] = options.learning_rate
-    if any(all(run.get(name) == value for name, value in key.items()) for run in result["runs"]):
+    if _is_there(key, result, options):
         return
     if arm == "start":
         network, how = rfp.load_network(options.network).eval(), {}
@@ -375,6 +382,8 @@ def _measure(
     judged = judge(network, judged_on, options)
     if arm != "start":
         del judged["pairs"]
+    if _is_there(key, result, options):
+        return
     result["runs"].append({**key, "judged on": list(judged_on), **how, **judged})
     result["changes"] = changes(result["runs"])
     result["beyond control"] = beyond_control(result["runs"])

@@ -14,6 +14,7 @@ from rfp.data.from_photographs import PhotographOptions, homographies_from_photo
 from rfp.data.from_trajectory import VideoCamera, pairs_from_trajectory
 from rfp.data.homographies import HomographyOptions
 from rfp.data.pair_selection import PairChoice
+from rfp.data.pair_splitting import split_pairs
 from rfp.data.pair_writing import ImageFormat
 from rfp.data.synthetic import SceneOptions
 
@@ -126,16 +127,38 @@ class FromPhotographs:
     """Write the figures to this file."""
 
 
+@dataclass(frozen=True)
+class Split:
+    """Split a folder of posed pairs into two whose images are disjoint: one to train on, one to judge on.
+
+    The images are dealt out in the order of their names; a pair of one of each is left out.
+
+    Example: rfp data split data/house data/house-train data/house-judge
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """The folder of posed pairs."""
+    output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TRAIN")]
+    """The folder to write for training. It must not exist yet."""
+    judge: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="JUDGE")]
+    """The folder to write for judging. It must not exist yet."""
+    block: int = 1
+    """How many images in a row go to the same folder."""
+    json: Path | None = None
+    """Write the figures to this file."""
+
+
 _Source = (
     Annotated[FromColmap, tyro.conf.subcommand("from-colmap")]
     | Annotated[FromTrajectory, tyro.conf.subcommand("from-trajectory")]
     | Annotated[FromPhotographs, tyro.conf.subcommand("from-photographs")]
+    | Annotated[Split, tyro.conf.subcommand("split")]
 )
 
 
 @dataclass(frozen=True)
 class Data:
-    """Make a folder of posed pairs (images/ and pairs.json) of your own images.
+    """Make a folder of posed pairs (images/ and pairs.json) of your own images, or split one.
 
     Look at the result with rfp inspect, then train and evaluate on it.
     """
@@ -151,6 +174,8 @@ def run(command: Data) -> None:
         figures = _from_colmap(source)
     elif isinstance(source, FromTrajectory):
         figures = _from_trajectory(source)
+    elif isinstance(source, Split):
+        figures = _split(source)
     else:
         figures = _from_photographs(source)
     write_figures(source.json, {"output": str(source.output), **figures})
@@ -216,6 +241,14 @@ def _from_photographs(source: FromPhotographs) -> dict[str, Any]:
         num_photographs = homographies_from_photographs(source.photographs, source.output, views=views, **shared)
     print(f"{source.output}: {source.num_pairs} pairs with exact {source.truth}, made of {num_photographs} photographs")
     return {"num_pairs": source.num_pairs, "num_photographs": num_photographs, "truth": source.truth}
+
+
+def _split(source: Split) -> dict[str, Any]:
+    written = split_pairs(source.folder, source.output, source.judge, block=source.block)
+    for place, folder in enumerate((source.output, source.judge)):
+        print(f"{folder}: {written.num_pairs[place]} pairs of {written.num_images[place]} images")
+    print(f"left out: {written.num_left_out} pairs of an image of each")
+    return {"judge": str(source.judge), **asdict(written)}
 
 
 def _progress(work: Sequence[Any]) -> Iterable[Any]:

@@ -10,15 +10,15 @@ from rfp.cli import main
 from tests.data.colmap_models import make_spot_model
 
 
-@pytest.mark.parametrize("arguments", [[], ["from-colmap"], ["from-trajectory"], ["from-photographs"]])
+@pytest.mark.parametrize("arguments", [[], ["from-colmap"], ["from-trajectory"], ["from-photographs"], ["split"]])
 def test_help_teaches(capsys, arguments):
     assert main(["data", *arguments, "--help"]) == 0
     shown = capsys.readouterr().out
     assert " ".join(["usage: rfp data", *arguments]) in shown
     if arguments:
         assert f"Example: rfp data {arguments[0]} " in " ".join(shown.split())
-        assert "--image-size" in shown
-        assert "OUTPUT" in shown
+        assert ("--block" if arguments == ["split"] else "--image-size") in shown
+        assert ("TRAIN JUDGE" if arguments == ["split"] else "OUTPUT") in shown
     else:
         assert all(name in shown for name in ("from-colmap", "from-trajectory", "from-photographs"))
 
