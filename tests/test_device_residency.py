@@ -39,8 +39,8 @@ def make_pairs(device) -> list[PosedPair]:
 
     def pair(height, width):
         K = torch.eye(3, device=device)
-        image = torch.rand(3, height, width, device=device)
-        return PosedPair(image, image.clone(), K, K, K, K[2])
+        image, depth = torch.rand(3, height, width, device=device), 1 + torch.rand(height, width, device=device)
+        return PosedPair(image, image.clone(), K, K, K, K[2], depth1=depth, depth2=depth.clone())
 
     return [pair(48, 64), pair(64, 48)]
 
@@ -114,6 +114,7 @@ OPTIONS = {
     "reciprocal": replace(SMALL, matches=MatchOptions(candidates="reciprocal"), control=ControlOptions("disk_count")),
     "subpixel": replace(SMALL, subpixel=True),
     "positions": replace(SMALL, subpixel=True, position_gradient=True, control=ControlOptions("sampson")),
+    "positions_by_depth": replace(SMALL, subpixel=True, position_gradient=True, control=ControlOptions("reprojection")),
     "paper": RolloutOptions.paper(ransac=SMALL.ransac),
     "control": replace(SMALL, control=ControlOptions("disk"), common_random_numbers=True),
     "control_of_a_draw": replace(SMALL, control=ControlOptions("sampson", "independent_draw")),
@@ -151,11 +152,11 @@ def test_the_credit_of_each_key_point_stays_on_the_device(candidates):
         step()
 
 
-def test_the_logarithm_of_what_each_key_point_is_worth_stays_on_the_device():
-    matches = MatchOptions(candidates="reciprocal")
-    control = ControlOptions("sampson_count")
-    options = replace(SMALL, matches=matches, control=control, subpixel=True, position_gradient=True)
-    step = training_step(Tiny(), options, training=TrainerOptions(match_utility="log_of_keypoints", rollout=options))
+@pytest.mark.parametrize("worth", ["sampson_count", "reprojection_count"])
+def test_the_recipe_of_each_key_point_stays_on_the_device(worth):
+    training = TrainerOptions.each_key_point(worth)
+    options = replace(training.rollout, keypoints=SMALL.keypoints)
+    step = training_step(Tiny(), options, training=training)
     with no_host_visits():
         step()
 

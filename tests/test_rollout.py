@@ -6,13 +6,22 @@ import pytest
 import torch
 
 import rfp
+from rfp.models import Tiny
 from rfp.policy.keypoints import KeypointOptions
 from rfp.policy.matches import MatchOptions
 from rfp.records import InputError, PosedPair, RelativePose, TwoViewGeometry, map_tensors
 from rfp.reinforce.surrogate import surrogate_loss
 from rfp.rewards import EpipolarReward, SampsonReward
 from rfp.robust.options import RansacOptions
-from rfp.rollout import ControlOptions, RolloutOptions, default_estimator, draw_noise, rollout, rollout_on_noise
+from rfp.rollout import (
+    ControlOptions,
+    RolloutOptions,
+    default_estimator,
+    draw_noise,
+    extract_features,
+    rollout,
+    rollout_on_noise,
+)
 from tests.networks import TinyTestNetwork
 from tests.scenes import relative_pose, render_views
 
@@ -519,3 +528,31 @@ def test_controls_that_cannot_be_are_refused(pairs):
             options=replace(OPTIONS, control=ControlOptions("reward")),
             generator=generator(),
         )
+
+
+def test_maps_in_bfloat16_are_near_those_in_float32_and_everything_after_them_is_float32():
+    network, images = Tiny().eval(), [torch.rand(3, 48, 64, generator=generator()), torch.rand(3, 32, 48)]
+    exact, coarse = (extract_features(network, images, bfloat16=bfloat16) for bfloat16 in (False, True))
+    assert coarse.log_heat.dtype == torch.float32
+    assert all(dense.feature_map.dtype == torch.float32 for _, dense in coarse.groups)
+    assert not torch.equal(coarse.log_heat, exact.log_heat)
+    torch.testing.assert_close(coarse.log_heat, exact.log_heat, atol=0.05, rtol=0.05)
+
+
+def test_depth_is_there_for_the_reward_where_every_pair_has_it(pairs):
+    """Padded to one size with what stands for unknown; one pair without depth, and there is none."""
+    deep = [replace(pair, depth1=torch.ones(pair.image1.shape[1:]), depth2=None) for pair in pairs[:2]]
+    cut = replace(deep[1], image1=deep[1].image1[:, :-8, :-4], depth1=deep[1].depth1[:-8, :-4])
+    seen = []
+
+    def watch(result, correspondences, truth):
+        seen.append(truth)
+        return correspondences.weight.sum(-1)
+
+    for each in ([deep[0], cut], [deep[0], pairs[1]]):
+        rollout(TinyTestNetwork(), each, options=OPTIONS, generator=generator(), reward=watch)
+    (height, width) = deep[0].depth1.shape
+    assert seen[0].depth1.shape == (2, 1, 1, height, width)
+    assert seen[0].depth1[1].sum() == (height - 8) * (width - 4)
+    assert seen[0].depth2 is None
+    assert seen[1].depth1 is None
