@@ -47,7 +47,14 @@ from rfp.records import (
     TwoViewGeometry,
     map_tensors,
 )
-from rfp.rewards import ADDITIVE_REWARDS, AdditiveReward, AdditiveRewardName, PoseErrorReward
+from rfp.rewards import (
+    ADDITIVE_REWARDS,
+    BY_DEPTH,
+    AdditiveReward,
+    AdditiveRewardName,
+    PoseErrorReward,
+    RewardPerSlotName,
+)
 from rfp.robust.options import RansacOptions
 from rfp.robust.relative_pose import RelativePoseEstimator
 from rfp.stages import stage
@@ -126,6 +133,11 @@ class ControlOptions:
                 f"expected values of none, reward, {', '.join(ADDITIVE_REWARDS)}, got {self.values!r}; others do not "
                 "add over matches"
             )
+        if self.values in BY_DEPTH and self.geometry != "true":
+            raise InputError(
+                f"control.values={self.values!r} expected control.geometry='true', whose depth it needs, got "
+                f"{self.geometry!r}"
+            )
         if self.geometry not in ("true", "independent_draw", "own_estimate_biased"):
             raise InputError(
                 f"expected a geometry of true, independent_draw or own_estimate_biased, got {self.geometry!r}"
@@ -192,11 +204,12 @@ class RolloutOptions:
         return replace(cls(keypoints=keypoints, matches=matches), **changes)
 
     @classmethod
-    def each_key_point(cls, worth: AdditiveRewardName = "sampson_count", **changes) -> "RolloutOptions":
+    def each_key_point(cls, worth: RewardPerSlotName = "sampson_count", **changes) -> "RolloutOptions":
         """What ``TrainerOptions.each_key_point`` needs: key points that choose each other, and what each is worth.
 
         All of it is expected exactly under the true pose, so that one draw of key points is enough and the estimator,
-        whose result is only logged, may be cheap.
+        whose result is only logged, may be cheap. Positions learn from the epipolar geometry; by depth they did not
+        get better (benchmarks/learning.py).
 
         Args:
             worth: Of a match; with depth "reprojection_count".
@@ -207,7 +220,7 @@ class RolloutOptions:
             num_keypoint_draws=1,
             num_match_draws=1,
             subpixel=True,
-            position_gradient=True,
+            position_gradient=worth not in BY_DEPTH,
             control=ControlOptions(values=worth),
             ransac=RansacOptions(num_hypotheses=16, resample_rounds=0),
         )
@@ -479,9 +492,7 @@ def extract(network: FeatureNetwork, images: Float[Tensor, "b 3 h w"], *, bfloat
     device = images.device.type
     with torch.autocast(device, torch.bfloat16) if bfloat16 and device in ("cpu", "cuda") else nullcontext():
         features = network.extract(images)
-    if not bfloat16:
-        return features
-    return DenseFeatures(log_heat=features.log_heat.float(), feature_map=features.feature_map.float())
+    return map_tensors(features, lambda values: values.to(torch.promote_types(values.dtype, torch.float32)))
 
 
 def extract_features(
@@ -527,19 +538,31 @@ def _truth(pairs: Sequence[PosedPair], images_valid: Bool[Tensor, "B"], dtype: t
         R=torch.where(keep, R, identity),
         t=torch.where(finite[:, None], t, identity[2]),
         valid=finite & images_valid,
-        depth1=_depths([pair.depth1 for pair in pairs], dtype),
-        depth2=_depths([pair.depth2 for pair in pairs], dtype),
+        depth1=_depths([(pair.depth1, pair.image1) for pair in pairs], dtype),
+        depth2=_depths([(pair.depth2, pair.image2) for pair in pairs], dtype),
     )
     return map_tensors(truth, lambda tensor: tensor[:, None, None])
 
 
-def _depths(depths: Sequence[Float[Tensor, "_ _"] | None], dtype: torch.dtype) -> Float[Tensor, "B h w"] | None:
-    """Depth maps padded to one size; None unless there is one of each pair."""
-    known = [depth for depth in depths if depth is not None]
-    if len(known) < len(depths):
+def _depths(
+    maps: Sequence[tuple[Float[Tensor, "_ _"] | None, Float[Tensor, "3 _ _"]]], dtype: torch.dtype
+) -> Float[Tensor, "B h w"] | None:
+    """The depth of each image, padded to one size; None unless all have one.
+
+    Raises:
+        InputError: a map of another size than its image.
+    """
+    known = [(depth, image) for depth, image in maps if depth is not None]
+    if len(known) < len(maps):
         return None
-    height, width = (max(depth.shape[side] for depth in known) for side in (0, 1))
-    padded = (torch.nn.functional.pad(d, (0, width - d.shape[1], 0, height - d.shape[0])) for d in known)
+    for depth, image in known:
+        if depth.shape != image.shape[1:]:
+            raise InputError(
+                f"expected depth at the pixels of its image, {tuple(image.shape[1:])}, got {tuple(depth.shape)}; "
+                "resize the image, and K with it, or the depth"
+            )
+    height, width = (max(depth.shape[side] for depth, _ in known) for side in (0, 1))
+    padded = (torch.nn.functional.pad(d, (0, width - d.shape[1], 0, height - d.shape[0])) for d, _ in known)
     return torch.stack(tuple(padded)).to(dtype)
 
 

@@ -178,7 +178,7 @@ def test_the_reprojection_reward_is_symmetric_and_its_gradient_moves_points_onto
         correspondences,
         xy1_px=correspondences.xy2_px, xy2_px=correspondences.xy1_px, x1=correspondences.x2, x2=correspondences.x1,
     )  # fmt: skip
-    reward = ReprojectionReward()
+    reward = ReprojectionReward(cutoff_px=4.0)
     torch.testing.assert_close(reward.match_values(swapped, back), reward.match_values(correspondences, truth))
     x2 = correspondences.x2.clone().requires_grad_()
     reward.match_values(replace(correspondences, x2=x2), truth).sum().backward()

@@ -539,6 +539,15 @@ def test_maps_in_bfloat16_are_near_those_in_float32_and_everything_after_them_is
     torch.testing.assert_close(coarse.log_heat, exact.log_heat, atol=0.05, rtol=0.05)
 
 
+@pytest.mark.usefixtures("without_type_checks")
+def test_rewards_by_depth_know_the_true_geometry_alone_and_depth_of_the_images_size(pairs):
+    with pytest.raises(InputError, match="geometry='true'"):
+        ControlOptions("reprojection", "independent_draw")
+    small = replace(pairs[0], depth1=torch.ones(3, 4))
+    with pytest.raises(InputError, match=r"got \(3, 4\)"):
+        rollout(TinyTestNetwork(), [small], options=OPTIONS, generator=generator())
+
+
 def test_depth_is_there_for_the_reward_where_every_pair_has_it(pairs):
     """Padded to one size with what stands for unknown; one pair without depth, and there is none."""
     deep = [replace(pair, depth1=torch.ones(pair.image1.shape[1:]), depth2=None) for pair in pairs[:2]]
@@ -551,8 +560,7 @@ def test_depth_is_there_for_the_reward_where_every_pair_has_it(pairs):
 
     for each in ([deep[0], cut], [deep[0], pairs[1]]):
         rollout(TinyTestNetwork(), each, options=OPTIONS, generator=generator(), reward=watch)
-    (height, width) = deep[0].depth1.shape
-    assert seen[0].depth1.shape == (2, 1, 1, height, width)
-    assert seen[0].depth1[1].sum() == (height - 8) * (width - 4)
+    assert seen[0].depth1.shape == (2, 1, 1, *deep[0].depth1.shape)
+    assert seen[0].depth1[1].sum() == cut.depth1.numel() < deep[1].depth1.numel()
     assert seen[0].depth2 is None
     assert seen[1].depth1 is None

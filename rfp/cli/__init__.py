@@ -82,13 +82,14 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
     }
     chosen, resumed = arguments[0], _run_to_resume(arguments)
     start = None
+    said = {argument.split("=", 1)[0].replace("_", "-") for argument in arguments}
     if resumed:
         module = {"train": training_command, "pretrain": pretraining_command}[chosen]
         start = tyro.conf.subcommand(chosen, default=module.defaults_to_resume(resumed))
-    elif chosen == "train" and "--paper" in arguments:
+    elif chosen == "train" and "--paper" in said:
         start = tyro.conf.subcommand("train", default=training_command.defaults_of_the_paper())
-    elif chosen == "train" and "--each-key-point" in arguments:
-        recipe = training_command.defaults_of_each_key_point(with_depth="--data" not in arguments)
+    elif chosen == "train" and "--each-key-point" in said:
+        recipe = training_command.defaults_of_each_key_point(with_depth="--data" not in said)
         start = tyro.conf.subcommand("train", default=recipe)
     alternatives = tuple(
         Annotated[options, start if start and name == chosen else tyro.conf.subcommand(name)]

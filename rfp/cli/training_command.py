@@ -12,6 +12,7 @@ from rfp.data.sets import needs_image_folder
 from rfp.data.synthetic import ReliefOptions, SceneOptions
 from rfp.data.synthetic.options import SMALLEST_IMAGE
 from rfp.records import InputError
+from rfp.rewards import BY_DEPTH
 from rfp.rollout import RolloutOptions
 from rfp.training.checkpoint import check_no_run, first_difference
 from rfp.training.options import TrainerOptions, options_from_json
@@ -128,6 +129,11 @@ def check(command: Train) -> None:
     """Refuse what cannot work before anything is rendered or read."""
     if command.image_size < SMALLEST_IMAGE:
         raise InputError(f"--image-size: expected at least {SMALLEST_IMAGE} pixels, got {command.image_size}; try 320")
+    by_depth = [name for name in (command.trainer.reward, command.trainer.rollout.control.values) if name in BY_DEPTH]
+    if command.data and by_depth:
+        raise InputError(
+            f"{by_depth[0]} expected pairs with depth, and folders have none; choose sampson, or no --data"
+        )
     if command.paper and command.each_key_point:
         raise InputError("--paper and --each-key-point are two recipes; leave one out")
     if command.in_relief and (command.data or command.photographs is None):

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from kornia.geometry.transform import warp_perspective
 from torch import Tensor
 
+from rfp.geometry.depth import inverse_depth_at
 from rfp.records import InputError, PosedPair
 
 
@@ -77,18 +78,26 @@ class ViewChange:
     pixels: Float[Tensor, "3 3"]
     """Old pixels to new ones: K′ R_z K⁻¹, affine since the axis stays."""
 
-    def warped(self, image: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
+    def warped(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
         """What the new camera sees, read bilinearly."""
         pixels = self.pixels[None].to(image.dtype)
         # The corners may lie on the last pixel's centre: by rounding a hair outside, where zeros would darken them.
         return warp_perspective(image[None], pixels, _size(image), padding_mode="border", align_corners=True)[0]
 
     def warped_depth(self, depth: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-        """Its depth, which no turn about the axis changes; read as ``rfp.geometry.depth`` does, 0 where unknown."""
-        measured = (depth > 0) & depth.isfinite()
-        inverse = 1 / torch.where(measured, depth, 1.0)
-        inverse, known = self.warped(torch.stack([inverse, measured.to(depth.dtype)]))
-        return torch.where(known > 1 - 1e-4, 1 / inverse, 0.0)
+        """Its depth, which no turn about the axis changes; 0 where it is unknown or on an edge."""
+        height, width = depth.shape
+        x, y = (torch.arange(n, device=depth.device, dtype=self.pixels.dtype) for n in (width, height))
+        seen = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)
+        # The affine map by its inverse in closed form: a solver would wait for the device.
+        (a, b, u), (c, d, v) = self.pixels[0], self.pixels[1]
+        moved = seen - torch.stack([u, v])
+        inverse_map = _rows([[d, -b], [-c, a]]) / (a * d - b * c)
+        old = (moved[:, None] * inverse_map).sum(dim=-1)
+        # As for images: the corners may lie a hair outside.
+        old = torch.minimum(old.clamp_min(0.0), torch.stack([x[-1], y[-1]])).to(depth.dtype)
+        inverse, known = inverse_depth_at(depth, old)
+        return torch.where(known, 1 / torch.where(known, inverse, 1.0), 0.0).view(height, width)
 
 
 def view_change(
@@ -127,7 +136,7 @@ def view_change(
     return ViewChange(R_z=R_z, K=S @ K, pixels=pixels)
 
 
-def _size(image: Float[Tensor, "c h w"]) -> tuple[int, int]:
+def _size(image: Float[Tensor, "3 h w"]) -> tuple[int, int]:
     return image.shape[-2], image.shape[-1]
 
 

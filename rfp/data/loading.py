@@ -28,7 +28,8 @@ STEPS_AHEAD = 2
 """Of each worker: while one waits to be taken, the next is read."""
 ALIGNMENT = 64
 """Bytes to which the tensors of a packed step are aligned, as those of torch's own allocator are."""
-TENSORS = ("image1", "image2", "K1", "K2", "R", "t")
+TENSORS = ("image1", "image2", "K1", "K2", "R", "t", "depth1", "depth2")
+"""Of a pair; the last ones may be missing."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,8 @@ class PackedPairs:
     """Where each tensor begins, and what it is: those of the first pair, of the second, …, the numbers of the pairs."""
     texts: list[tuple[str, str]]
     """The scene and the name of each pair."""
+    names: list[list[str]]
+    """Which tensors each pair has."""
     skipped: int
     unreadable: tuple[str, ...]
 
@@ -222,12 +225,10 @@ class PackedPairs:
             there[start : start + shape.numel() * dtype.itemsize].view(dtype).view(shape)
             for start, dtype, shape in self.places
         ]
-        size = len(TENSORS)
+        remaining = iter(tensors)
         pairs = [
-            PosedPair(
-                **dict(zip(TENSORS, tensors[size * number : size * (number + 1)], strict=True)), scene=scene, name=name
-            )
-            for number, (scene, name) in enumerate(self.texts)
+            PosedPair(**{each: next(remaining) for each in names}, scene=scene, name=name)
+            for names, (scene, name) in zip(self.names, self.texts, strict=True)
         ]
         return LoadedPairs(pairs, self.skipped, self.unreadable, numbers)
 
@@ -239,7 +240,8 @@ def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 def pack(loaded: LoadedPairs) -> PackedPairs:
     """The same pairs in one tensor, bit for bit."""
-    tensors = [getattr(pair, name).contiguous() for pair in loaded.pairs for name in TENSORS]
+    names = [[name for name in TENSORS if getattr(pair, name) is not None] for pair in loaded.pairs]
+    tensors = [getattr(pair, name).contiguous() for pair, own in zip(loaded.pairs, names, strict=True) for name in own]
     tensors.append(loaded.numbers)
     places, end = [], 0
     for tensor in tensors:
@@ -249,7 +251,7 @@ def pack(loaded: LoadedPairs) -> PackedPairs:
     for (start, _, _), tensor in zip(places, tensors, strict=True):
         packed[start : start + tensor.nbytes] = tensor.flatten().view(torch.uint8)
     texts = [(pair.scene, pair.name) for pair in loaded.pairs]
-    return PackedPairs(packed, places, texts, loaded.skipped, loaded.unreadable)
+    return PackedPairs(packed, places, texts, names, loaded.skipped, loaded.unreadable)
 
 
 @dataclass(frozen=True)

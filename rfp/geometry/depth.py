@@ -25,20 +25,23 @@ def inverse_depth_at(
         depth: Along the optical axis at the centres of pixels; it broadcasts against the points.
     """
     height, width = depth.shape[-2:]
-    measured = (depth > 0) & depth.isfinite()
+    smallest = torch.finfo(depth.dtype).tiny  # 1 / depth of a denormal number would be infinite
+    measured = (depth >= smallest) & depth.isfinite()
     inverse = (1 / torch.where(measured, depth, 1.0)).flatten(-2)
     measured = measured.flatten(-2)
     # A point on the last row or column reads the cell before it, whose far side that is.
     x, y = xy_px.unbind(-1)
-    column = x.detach().floor().clamp(0, width - 2).nan_to_num(0.0)
-    row = y.detach().floor().clamp(0, height - 2).nan_to_num(0.0)
+    column = x.detach().floor().clamp(0, max(width - 2, 0)).nan_to_num(0.0)
+    row = y.detach().floor().clamp(0, max(height - 2, 0)).nan_to_num(0.0)
     inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
     across, down = torch.where(inside, x, column) - column, torch.where(inside, y, row) - row
     batch = torch.broadcast_shapes(depth.shape[:-2], xy_px.shape[:-2])
     inverse, measured = (values.expand(*batch, -1) for values in (inverse, measured))
     value, low, high, known = 0.0, torch.inf, -torch.inf, inside
     for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        index = ((row + dy) * width + column + dx).long().expand(*batch, xy_px.shape[-2])
+        index = (
+            ((row + min(dy, height - 1)) * width + column + min(dx, width - 1)).long().expand(*batch, xy_px.shape[-2])
+        )
         tap = inverse.gather(-1, index)
         known = known & measured.gather(-1, index)
         value = value + tap * (across if dx else 1 - across) * (down if dy else 1 - down)

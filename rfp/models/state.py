@@ -25,10 +25,21 @@ def in_eval_mode(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def in_fastest_layout(network: nn.Module) -> nn.Module:
-    """The network itself, its convolutions' weights laid out channels last.
+@contextmanager
+def in_channels_last(network: nn.Module) -> Iterator[None]:
+    """The network with the weights of its 2-D convolutions channels last in memory, and as usual afterwards.
 
-    A step of ``tiny`` on a CPU takes three quarters of the time, and tensor cores want it so. The function is the same
-    but for rounding.
+    Oftener than not convolutions are faster so, on a CPU as on tensor cores (benchmarks/low_precision.py). The function
+    is the same but for rounding. Afterwards as usual: not everything that writes weights takes other layouts.
     """
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _lay_out(network, torch.channels_last)
+    try:
+        yield
+    finally:
+        _lay_out(network, torch.contiguous_format)
+
+
+def _lay_out(network: nn.Module, layout: torch.memory_format) -> None:
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=layout)

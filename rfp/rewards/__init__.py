@@ -8,9 +8,11 @@ from rfp.rewards.host import HostReward, host_reward
 from rfp.rewards.matches import AdditiveReward, EpipolarReward, ReprojectionReward, SampsonReward, mean_match_value
 from rfp.rewards.named import (
     ADDITIVE_REWARDS,
+    BY_DEPTH,
     REWARDS,
     AdditiveRewardName,
     RewardName,
+    RewardPerSlotName,
     WeightedSum,
     compose,
     reward_of_terms,
@@ -19,6 +21,7 @@ from rfp.rewards.pose import AccuracyReward, InlierReward, PoseErrorReward, Thre
 
 __all__ = [
     "ADDITIVE_REWARDS",
+    "BY_DEPTH",
     "REWARDS",
     "AccuracyReward",
     "AdditiveReward",
@@ -29,6 +32,7 @@ __all__ = [
     "PoseErrorReward",
     "ReprojectionReward",
     "RewardName",
+    "RewardPerSlotName",
     "SampsonReward",
     "ThresholdReward",
     "WeightedSum",

@@ -25,6 +25,10 @@ ADDITIVE_REWARDS: dict[AdditiveRewardName, AdditiveReward] = {
     "reprojection_count": ReprojectionReward(per="slot"),
 }
 """Rewards that add over matches, at their defaults, by the name that options and the command line use."""
+RewardPerSlotName = Literal["disk_count", "sampson_count", "reprojection_count"]
+"""Those that pay for the number of right matches."""
+BY_DEPTH: tuple[str, ...] = ("reprojection", "reprojection_count")
+"""Those that need pairs with depth."""
 RewardName = Literal["pose_error", "accuracy", "threshold", "inliers", AdditiveRewardName]
 REWARDS: dict[RewardName, Callable[..., Float[Tensor, "*B"]]] = {
     "pose_error": PoseErrorReward(),

@@ -100,8 +100,14 @@ def save_checkpoint(state: Any, folder: Path) -> Path:
     return path
 
 
-def load_checkpoint(folder: Path, *, run: dict[str, Any], network: nn.Module, kind: type[Any] = TrainingState) -> Any:
+def load_checkpoint(
+    folder: Path, *, run: dict[str, Any], defaults: dict[str, Any], network: nn.Module, kind: type[Any] = TrainingState
+) -> Any:
     """The state to go on from, of the class ``kind``.
+
+    Args:
+        run: What the run must have begun with.
+        defaults: What a run of an earlier version, which lacks an option, had in its place.
 
     Raises:
         InputError: no checkpoint there, an unreadable one, one of another network, or of other options or data.
@@ -120,7 +126,7 @@ def load_checkpoint(folder: Path, *, run: dict[str, Any], network: nn.Module, ki
             f"{path}: checkpoint of another network ({len(found)} tensors, expected {len(expected)} of the same names "
             "and shapes); resume with the network that the run began with"
         )
-    difference = first_difference(state.run, run)
+    difference = first_difference(state.run, run, defaults)
     if difference is not None:
         raise InputError(f"{path}: {difference}; resume with the same, or start anew")
     return state
@@ -133,9 +139,9 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
-def first_difference(began: dict[str, Any], now: dict[str, Any]) -> str | None:
+def first_difference(began: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any] | None = None) -> str | None:
     """What tells the options of a run from those that it began with, in words; None if nothing does."""
-    before = _flat(began)
+    before = _flat(defaults or {}) | _flat(began)
     for name, value in _flat(now).items():
         if before.get(name) != value:
             return f"the run began with {name} {before.get(name)}, now it is {value}"

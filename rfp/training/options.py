@@ -12,7 +12,7 @@ from rfp.data.geometric_augmentation import GeometricAugmentation
 from rfp.data.loading import STEPS_AHEAD
 from rfp.records import InputError
 from rfp.reinforce.baselines import BASELINES, Baseline, check_baseline
-from rfp.rewards import REWARDS, AdditiveRewardName, RewardName, reward_of_terms
+from rfp.rewards import BY_DEPTH, REWARDS, RewardName, RewardPerSlotName, reward_of_terms
 from rfp.rollout import RolloutOptions
 from rfp.training.curriculum import CurriculumOptions
 from rfp.training.schedules import ScheduleOptions
@@ -172,19 +172,18 @@ class TrainerOptions:
             )
 
     @classmethod
-    def each_key_point(cls, worth: AdditiveRewardName = "sampson_count", **changes) -> "TrainerOptions":
+    def each_key_point(cls, worth: RewardPerSlotName = "sampson_count", **changes) -> "TrainerOptions":
         """The recipe of the results page: each key point's worth under the true pose, by its logarithm.
 
-        The true pose decides which matches are right and how much each is worth. What the gradient has of it is exact
-        but for the draw of key points, and points the same way from step to step, which that of the pose error hardly
-        does (benchmarks/gradient_signal.py): hundreds of steps do, on a CPU.
+        The true pose decides which matches are right and how much each is worth. The gradient is exact but for the draw
+        of key points, so that hundreds of steps do, on a CPU (benchmarks/learning.py).
 
         Args:
             worth: Of a match. With depth "reprojection_count", which knows a match from others along its line: the
                 floor may be lower, and the heat map is kept near the start's. Without, positions learn, too.
             changes: Of any option.
         """
-        by_depth = worth in ("reprojection", "reprojection_count")
+        by_depth = worth in BY_DEPTH
         options = cls(
             learning_rate=1e-4,
             averaging=0.99,
@@ -197,7 +196,7 @@ class TrainerOptions:
             baseline="none",
             control_coefficient=1.0,
             trust=TrustRegionOptions(keypoints=1.0 if by_depth else 0.0),
-            rollout=RolloutOptions.each_key_point(worth, position_gradient=not by_depth),
+            rollout=RolloutOptions.each_key_point(worth),
         )
         return dataclasses.replace(options, **changes)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rfp.evaluation.evaluate import EvaluationReport
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
-from rfp.models.state import device_of, in_eval_mode, in_fastest_layout
+from rfp.models.state import device_of, in_channels_last, in_eval_mode
 from rfp.records import InputError, PosedPair
 from rfp.rollout import FeatureNetwork
 from rfp.training.checkpoint import (
@@ -131,7 +131,7 @@ class Pretrainer:
         if folder is not None:
             options = {"network": network_name(self.network), **(record or {}), "pretraining": asdict(self.options)}
             write_json(folder / "options.json", _finite(options))
-        with in_eval_mode(self.network), _fastest_convolutions(self.device):
+        with in_eval_mode(self.network), in_channels_last(self.network), _fastest_convolutions(self.device):
             self.network.train(self.from_scratch)
             return run.to_the_end()
 
@@ -206,7 +206,6 @@ class _PretrainingRun:
         self.views, self.validation, self.folder = views, validation, folder
         self.on_step, self.on_validation = on_step, on_validation
         device = pretrainer.device
-        in_fastest_layout(self.network)
         self.average = copy.deepcopy(self.network)  # over the last steps: smoother than any of them
         self.optimizer = torch.optim.AdamW(
             pretrainer.parameters,
@@ -221,7 +220,10 @@ class _PretrainingRun:
         self.validations: list[dict[str, Any]] = []
         self.identity = _identity(pretrainer, views, validation)
         if resume and folder is not None:
-            state = load_checkpoint(folder, run=self.identity, network=self.network, kind=PretrainingState)
+            defaults = asdict(PretrainingOptions())
+            state = load_checkpoint(
+                folder, run=self.identity, defaults=defaults, network=self.network, kind=PretrainingState
+            )
             self._restore(state)
             if self.step > self.options.steps:
                 raise InputError(f"{folder}: {self.step} steps are done already; give --steps of at least that many")

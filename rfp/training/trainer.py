@@ -17,7 +17,7 @@ from rfp.data.loading import LoadedPairs, PairLoader
 from rfp.data.pairs import PairSequence, PairStream
 from rfp.evaluation.evaluate import EvaluationReport, evaluate
 from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
-from rfp.models.state import device_of, in_eval_mode, in_fastest_layout
+from rfp.models.state import device_of, in_channels_last, in_eval_mode
 from rfp.records import InputError, PosedPair
 from rfp.reinforce import RewardMemory
 from rfp.rollout import (
@@ -92,7 +92,7 @@ class Trainer:
         """
         if not isinstance(network, FeatureNetwork):
             raise no_feature_network(network)
-        self.network = in_fastest_layout(network)
+        self.network = network
         self.options = TrainerOptions() if options is None else options
         self.estimator = default_estimator(self.options.rollout) if estimator is None else estimator
         self.reward = reward_by_options(self.options) if reward is None else reward
@@ -145,7 +145,7 @@ class Trainer:
             write_json(folder / "options.json", options)
         # Evaluation mode throughout: batch-norm statistics are the pretrained network's and must not move, and a
         # policy that changes with what stands beside it in the batch has no log-probability of its own.
-        with in_eval_mode(self.network):
+        with in_eval_mode(self.network), in_channels_last(self.network):
             return run.to_the_end()
 
     def gradient_step(
@@ -275,7 +275,8 @@ class _RunState:
         self.identity = _identity(trainer, pairs, validation)
         restored = None
         if resume and folder is not None:
-            restored = load_checkpoint(folder, run=self.identity, network=self.network)
+            defaults = lasting_options(TrainerOptions())
+            restored = load_checkpoint(folder, run=self.identity, defaults=defaults, network=self.network)
             self._restore(restored)
             if self.step > self.options.steps:
                 raise InputError(f"{folder}: {self.step} steps are done already; give --steps of at least that many")

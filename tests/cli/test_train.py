@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from rfp.cli import main
+from rfp.cli import _parse, main
 from rfp.cli.training_command import Train
 from rfp.cli.training_sets import HELD_OUT, training_sets
 from rfp.data.synthetic import HELD_OUT_FAMILIES, HELD_OUT_LAYOUTS, RenderedPairs
@@ -94,6 +94,13 @@ def test_the_recipe_of_each_key_point_trains_by_lines_on_data_and_flags_beside_i
     assert options["rollout"]["control"]["values"] == options["reward"] == "sampson_count"
     assert options["rollout"]["keypoints"]["num_keypoints"] == 64
     assert options["learning_rate"] == 2e-4
+
+
+@pytest.mark.parametrize("spelling", ["--each-key-point", "--each_key_point"])
+def test_the_recipe_is_chosen_however_its_flags_are_spelled(spelling):
+    command, _ = _parse(["train", spelling, "--data=somewhere"])
+    assert command.trainer.reward == "sampson_count"
+    assert command.trainer.steps == 300
 
 
 def test_where_there_is_depth_the_recipe_is_paid_by_it(tmp_path, capsys):

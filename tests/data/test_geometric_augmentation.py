@@ -8,7 +8,8 @@ import torch
 import rfp
 from rfp.data import GeometricAugmentation, PosedPairs
 from rfp.data.geometric_augmentation import view_change
-from rfp.geometry.depth import inverse_depth_at
+from rfp.geometry.camera import normalize_points
+from rfp.geometry.depth import inverse_depth_at, transferred_points
 from rfp.geometry.pose import essential_from_pose
 from rfp.records import InputError, PosedPair
 from tests.sync_deny_list import no_host_visits
@@ -154,6 +155,7 @@ def test_it_visits_the_host_nowhere():
     with no_host_visits():
         change = view_change(pair.K1, SIZE, torch.empty(4, device="meta"), AUGMENTATIONS[0])
         assert change.warped(pair.image1).shape == pair.image1.shape
+        assert change.warped_depth(pair.image1[0]).shape == SIZE
 
 
 @pytest.mark.parametrize(
@@ -164,27 +166,44 @@ def test_impossible_strengths_are_refused(wrong):
         GeometricAugmentation(**wrong)
 
 
-def test_depth_stays_in_step():
-    """Points carried to the other view by the depth that the augmentation leaves are true correspondences of it."""
-    plane = torch.linspace(0.2, 0.4, SIZE[1], dtype=torch.float64).expand(SIZE)  # inverse depth, affine in the pixel
+def test_depth_stays_in_step_with_images_cameras_and_pose():
+    """Points of a plane in space, carried to the other view by the depth that the augmentation leaves, both ways."""
     pair = pair_of_cameras()
-    pair = replace(pair, depth1=1 / plane, depth2=1 / plane.flip(-1))
+    y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in SIZE), indexing="ij")
+    normal, distance = torch.tensor([0.1, -0.2, 1.0], dtype=torch.float64), 4.0
+    rays = homogeneous(torch.stack([x, y], dim=-1).view(-1, 2)) @ torch.linalg.inv(pair.K1).T
+    depth1 = (distance / (rays @ normal)).view(SIZE)
+    # n · X1 = d with X1 = Rᵀ (X2 - t)
+    rays2 = homogeneous(torch.stack([x, y], dim=-1).view(-1, 2)) @ torch.linalg.inv(pair.K2).T
+    turned_normal = pair.R @ normal
+    depth2 = ((distance + turned_normal @ pair.t) / (rays2 @ turned_normal)).view(SIZE)
+    pair = replace(pair, depth1=depth1, depth2=depth2)
     turned = GeometricAugmentation(rotation_deg=40.0, zoom=1.5)(pair, generator=generator(3))
-    one, _ = changes(pair, GeometricAugmentation(rotation_deg=40.0, zoom=1.5), 3)
-    xy = 10 + 20 * torch.rand(50, 2, generator=generator(4), dtype=torch.float64)
-    old = (homogeneous(xy) @ torch.linalg.inv(one.pixels).T)[:, :2]
-    before, known_before = inverse_depth_at(pair.depth1, old)
-    after, known_after = inverse_depth_at(turned.depth1, xy)
-    assert bool((known_before & known_after).all())
-    torch.testing.assert_close(after, before, atol=1e-4, rtol=0)
+
+    xy1 = 4 + torch.rand(200, 2, generator=generator(4), dtype=torch.float64) * torch.tensor([55.0, 39.0]).double()
+    there, back = carried(xy1, turned.depth1, turned.K1, turned.K2, turned.R, turned.t)
+    again, _ = carried(there, turned.depth2, turned.K2, turned.K1, turned.R.T, -turned.R.T @ turned.t)
+    inside = back & (there > 1).all(dim=-1) & (there < torch.tensor([62.0, 46.0])).all(dim=-1)
+    assert int(inside.sum()) > 20
+    torch.testing.assert_close(again[inside], xy1[inside], atol=1e-3, rtol=0)
 
 
-def test_unknown_depth_stays_unknown():
+def carried(xy, depth, K, K_other, R, t):
+    inverse, known = inverse_depth_at(depth, xy)
+    x, _ = transferred_points(normalize_points(xy, K), inverse, R, t)
+    return (homogeneous(x) @ K_other.T)[:, :2], known
+
+
+def test_unknown_depth_stays_unknown_and_an_edge_of_depth_becomes_no_slope():
+    """200 away, so that whatever a hole is filled with would show; a step of 10 % that enlarging would smooth."""
     pair = pair_of_cameras()
-    depth = torch.full(SIZE, 2.0)
+    depth = torch.full(SIZE, 200.0)
+    depth[:, 32:] = 220.0
     depth[20:30, 20:30] = 0.0
-    turned = GeometricAugmentation(rotation_deg=20.0)(replace(pair, depth1=depth), generator=generator())
+    turned = GeometricAugmentation(rotation_deg=20.0, zoom=2.0)(replace(pair, depth1=depth), generator=generator())
     assert turned.depth2 is None
     known = turned.depth1 > 0
     assert 0.5 < float(known.float().mean()) < 1.0
-    torch.testing.assert_close(turned.depth1[known], torch.full_like(turned.depth1[known], 2.0), atol=1e-3, rtol=0)
+    values = turned.depth1[known]
+    torch.testing.assert_close(values, torch.where(values < 210, 200.0, 220.0), atol=1e-3, rtol=0)
+    assert bool((values > 210).any())

@@ -237,8 +237,11 @@ def test_packing_changes_no_bit_no_type_and_no_shape(session_pairs_folder):
         pair, K1=pair.K1.double(), t=torch.tensor([float("nan"), 0.0, -0.0]), image1=pair.image1[:, :7, :5]
     )
     strided = replace(pair, image2=pair.image2.transpose(1, 2), R=torch.eye(3, dtype=torch.float16))
+    strided = replace(strided, depth2=torch.rand(strided.image2.shape[1:]))  # one of them, and of one pair
     unpacked = pack(LoadedPairs([double, strided], 1, ("a",), torch.tensor([7, 3]))).unpack("cpu")
     assert (unpacked.skipped, unpacked.unreadable, unpacked.numbers.tolist()) == (1, ("a",), [7, 3])
+    assert unpacked.pairs[1].depth1 is None
+    torch.testing.assert_close(unpacked.pairs[1].depth2, strided.depth2, atol=0, rtol=0)
     for before, after in zip((double, strided), unpacked.pairs, strict=True):
         assert same(replace(before, t=pair.t), replace(after, t=pair.t))
         assert before.t.view(torch.int32).tolist() == after.t.view(torch.int32).tolist()

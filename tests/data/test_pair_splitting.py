@@ -52,8 +52,8 @@ def test_the_parts_share_no_image_and_keep_their_pairs_as_they_were(place, tmp_p
     for folder in (one, two):
         for record in json.loads((folder / "pairs.json").read_text()):
             assert {**original[record["image1"], record["image2"]], "scene": "place"} == record
+            assert isinstance(record["note"], int), "further keys stay what they are"
         assert len(PosedPairs(folder)) == 3
-        assert (folder / "images").joinpath(sorted(names(folder))[0]).read_bytes()
     assert (one / "images/2.png").read_bytes() == (place / "images/2.png").read_bytes()
 
 
@@ -79,6 +79,31 @@ def test_what_cannot_be_split_leaves_nothing_behind(place, tmp_path):
     with pytest.raises(InputError, match="inside the folder"):
         split_pairs(place, tmp_path / "three", tmp_path / "four")
     assert {path.name for path in tmp_path.iterdir()} == {"place", "two", "elsewhere.png"}
+
+
+def test_one_image_under_two_names_is_in_one_part_and_a_pair_told_twice_counts_once(place, tmp_path):
+    records = json.loads((place / "pairs.json").read_text())
+    by_another_way = {**records[0], "image1": f"./{records[0]['image1']}"}
+    reversed_one = {**records[1], "image1": records[1]["image2"], "image2": records[1]["image1"], "t": [-1.0, -2.0, 0]}
+    (place / "pairs.json").write_text(json.dumps([by_another_way, *records[1:], reversed_one]))
+    with pytest.warns(UserWarning, match="more than once"):
+        written = split_pairs(place, tmp_path / "one", tmp_path / "two")
+    assert (written.num_images, written.num_pairs) == ((3, 3), (3, 3))
+
+
+def test_files_that_are_missing_and_folders_within_each_other_are_refused_at_once(place, tmp_path):
+    with pytest.raises(InputError, match="two folders"):
+        split_pairs(place, tmp_path / "one", tmp_path / "one")
+    with pytest.raises(InputError, match="two folders"):
+        split_pairs(place, tmp_path / "one", tmp_path / "one" / "two")
+    records = json.loads((place / "pairs.json").read_text())
+    records[0]["sparse_depth1"] = "sparse_depth/none.npz"
+    (place / "pairs.json").write_text(json.dumps(records))
+    with pytest.raises(InputError, match="no such file"):
+        split_pairs(place, tmp_path / "one", tmp_path / "two")
+    (place / "pairs.json").write_text("[1]")
+    with pytest.raises(InputError, match="expected an object"):
+        split_pairs(place, tmp_path / "one", tmp_path / "two")
 
 
 def test_the_command_says_what_it_wrote(place, tmp_path, capsys):

@@ -26,6 +26,7 @@ def test_depth_is_unknown_outside_beside_a_hole_and_on_an_edge():
     depth[:, 8:] = 2.0
     depth[5, 3] = 0.0
     depth[9, 3] = float("nan")
+    depth[9, 4] = 1e-45  # denormal: its inverse would be infinite
     xy = torch.tensor([[-0.1, 2.0], [2.0, 11.2], [2.5, 5.0], [3.0, 8.5], [7.5, 2.0], [torch.nan, 2.0], [1.0, 2.0]])
     inverse, known = inverse_depth_at(depth, xy)
     assert known.tolist() == [False] * 6 + [True]
@@ -41,6 +42,12 @@ def test_batches_are_single_calls_and_a_map_broadcasts_against_draws(batch):
     for at in product(*(range(n) for n in batch)):
         single, _ = inverse_depth_at(1 / plane(), xy[at][1])
         assert torch.equal(inverse[at][1], single)
+
+
+def test_a_map_of_one_row_is_read_along_it():
+    inverse, known = inverse_depth_at(torch.tensor([[2.0, 2.0, 2.0]]), torch.tensor([[1.5, 0.0], [1.5, 1.0]]))
+    assert inverse[0] == 0.5
+    assert known.tolist() == [True, False]
 
 
 def test_the_gradient_at_a_point_is_the_slope_of_the_plane():

@@ -98,6 +98,17 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_ends_bit_for_bit(pairs, t
     assert [row["step"] for row in rows[0]] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_run_of_an_earlier_version_goes_on_where_an_option_is_new_and_as_it_was(pairs, tmp_path):
+    Trainer(TinyTestNetwork(), replace(OPTIONS, steps=1)).fit(pairs, output=tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del state["run"]["rollout"]["bfloat16"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    Trainer(TinyTestNetwork(), replace(OPTIONS, steps=2)).fit(pairs, output=tmp_path, resume=True)
+    changed = replace(OPTIONS, steps=3, rollout=replace(OPTIONS.rollout, bfloat16=True))
+    with pytest.raises(InputError, match="bfloat16 False, now it is True"):
+        Trainer(TinyTestNetwork(), changed).fit(pairs, output=tmp_path, resume=True)
+
+
 @dataclass(frozen=True)
 class NoisyStream:
     """Pairs of a folder with noise of their own at each draw: an endless stream."""

@@ -32,6 +32,13 @@ def rolled(network, pairs):
     return rollout(network, pairs, options=OPTIONS.rollout, generator=torch.Generator().manual_seed(0))
 
 
+def test_the_start_is_at_no_distance_in_bfloat16_either(pairs):
+    options, batch = replace(OPTIONS.rollout, bfloat16=True), [pairs[0]]
+    rolled_coarsely = rollout(TinyTestNetwork(), batch, options=options, generator=torch.Generator().manual_seed(0))
+    _, parts = TrustRegion(TinyTestNetwork(), TrustRegionOptions(1.0, 1.0)).penalty(rolled_coarsely, batch, options)
+    assert all(distance.abs() < 1e-5 for distance in parts.values())
+
+
 def test_the_start_is_at_no_distance_and_another_network_is(pairs):
     trust = TrustRegion(TinyTestNetwork(), TrustRegionOptions(keypoints=2.0, descriptors=3.0))
     distances = []
