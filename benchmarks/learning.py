@@ -245,6 +245,8 @@ REINFORCED: dict[str, Callable[[int, Options], TrainerOptions]] = {
     "paper": as_in_the_paper,
 }
 ARMS = (*REINFORCED, "control")
+OF_DEPTH = ("each key point, no trust region", "each key point, no depth")
+"""Arms that leave out what only pairs with depth have."""
 
 
 def source_of(trained_on: str, options: Options) -> PosedPairs | RenderedPairs | ReliefPairs:
@@ -336,6 +338,9 @@ def main(options: Options) -> None:
     unknown = [arm for arm in options.arms if arm not in ARMS]
     if unknown:
         raise SystemExit(f"--arms: expected some of {', '.join(ARMS)}, got {unknown[0]!r}")
+    same = [arm for arm in options.arms if arm in OF_DEPTH and not options.has_depth]
+    if same:
+        raise SystemExit(f"--arms: {same[0]!r} changes nothing with --source {options.source}, whose pairs lack depth")
     torch.set_num_threads(options.threads)
     result = _read(options)
     if options.source == "own":
@@ -363,6 +368,7 @@ def _is_there(key: dict[str, Any], result: dict[str, Any], options: Options) -> 
     """Whether the file has this run, after taking up what it has."""
     if options.json is not None and options.json.is_file():
         result.update(json.loads(options.json.read_text()))
+    key = {"learning rate": None, **key}
     return any(all(run.get(name) == value for name, value in key.items()) for run in result["runs"])
 
 

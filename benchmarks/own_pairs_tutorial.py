@@ -6,6 +6,7 @@ The place is strecha_castle_p30, on which no option of the recipe was chosen. Ab
 """
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -45,6 +46,7 @@ def commands(page: str) -> list[list[str]]:
 def main(options: Options) -> None:
     """Run them in a new folder, and write what they found."""
     minutes: dict[str, float] = {}
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}  # one core, and no GPU
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         shutil.copytree(data_root() / PLACE, here / "data" / "castle")
@@ -53,11 +55,13 @@ def main(options: Options) -> None:
             print("$", shlex.join(command), flush=True)
             started = time.perf_counter()
             program = str(Path(sys.executable).with_name(command[0]))  # of this environment
-            subprocess.run([program, *command[1:], *extra], cwd=here, check=True)
-            minutes[" ".join(command[:2])] = (time.perf_counter() - started) / 60
+            subprocess.run([program, *command[1:], *extra], cwd=here, check=True, env=alone)
+            name = " ".join(command[:2])
+            minutes[name] = minutes.get(name, 0.0) + (time.perf_counter() - started) / 60
         change = json.loads((here / "change.json").read_text())
         steps = json.loads((here / "runs" / "castle" / "summary.json").read_text())["steps"]
-    found = {"what came out": _rows(change), "minutes": minutes, "measured with": {**machine(), "steps": steps}}
+    measured_with = {**machine(), "steps": steps, "threads": 1}
+    found = {"what came out": _rows(change), "minutes, in all": minutes, "measured with": measured_with}
     if options.json is not None:
         write_json(options.json, found)
     print(json.dumps(found, indent=1))

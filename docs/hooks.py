@@ -6,6 +6,7 @@ Figures are never typed: where a results file is missing, the page says that not
 import json
 import random
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,10 @@ def render_learning(content: dict[str, Any]) -> str:
             before = change[f"AUC@{threshold} before"]
             row[f"AUC@{threshold}"] = f"{before:.1f} {_change(more)}"
         rows.append(row)
+    resolved = []
+    for setting in dict.fromkeys(change["setting"] for change in content["changes"]):
+        here = [change["AUC@10 more by"] for change in content["changes"] if change["setting"] == setting]
+        resolved.append(f"{statistics.median((more['high'] - more['low']) / 2 for more in here):.1f} at {setting}")
     beyond = [
         {key.removesuffix(" more by"): value if _is_plain(value) else _change(value) for key, value in row.items()}
         for row in content.get("beyond control", [])
@@ -148,6 +153,7 @@ def render_learning(content: dict[str, Any]) -> str:
             "The start, and how much more after training (95 % interval, images resampled), pooled over "
             f"{', '.join(judged_on)}:",
             _table(rows),
+            f"The smallest rise of AUC@10 that these pairs resolve, half an interval: {'; '.join(resolved)}.",
             *([text, _table(beyond)] if beyond else []),
             _table(seconds),
             _render_group({**content["machine"], "start": content["network"]}),

@@ -184,9 +184,48 @@ def test_the_learning_benchmark_trains_and_judges_each_arm_and_keeps_what_it_has
     rendered = hooks().render(written)
     assert "| matches | photographs in relief | 1 | 1 | its own | small, poselib |" in rendered
     assert "pooled over corner:" in rendered
+    assert "that these pairs resolve, half an interval: " in rendered
     changed = file.stat().st_mtime_ns
     learning.main(options)
     assert file.stat().st_mtime_ns == changed, "nothing is trained twice"
+
+
+def test_arms_that_would_change_nothing_and_arms_of_other_names_are_refused(benchmark):
+    learning = benchmark("learning")
+    with pytest.raises(SystemExit, match="lack depth"):
+        learning.main(learning.Options(arms=("each key point, no depth",), source="own"))
+    with pytest.raises(SystemExit, match="expected some of"):
+        learning.main(learning.Options(arms=("each keypoint",)))
+
+
+@pytest.mark.parametrize(
+    "arm", ["no logarithm", "no trust region", "no depth", "positions the other way", "its own credit"]
+)
+def test_each_variant_changes_the_recipe_and_keeps_seed_steps_and_rate(benchmark, arm):
+    learning = benchmark("learning")
+    options = learning.Options(source="relief", steps=7)
+    recipe, variant = (learning.REINFORCED[name](3, options) for name in ("each key point", f"each key point, {arm}"))
+    assert variant != recipe
+    shared = [(each.seed, each.steps, each.learning_rate, each.schedule) for each in (recipe, variant)]
+    assert shared[0] == shared[1]
+
+
+def test_the_commands_of_the_tutorial_are_those_on_its_place_in_their_order(benchmark):
+    tutorial = benchmark("own_pairs_tutorial")
+    commands = tutorial.commands(tutorial.PAGE.read_text(encoding="utf-8"))
+    assert [command[1] for command in commands] == ["inspect", "data", "evaluate", "train", "evaluate", "compare"]
+    assert "--each-key-point" in commands[3]
+
+
+def test_low_precision_is_compared_on_the_same_pairs_and_draws(benchmark, tmp_path):
+    file = tmp_path / "precision.json"
+    precision = benchmark("low_precision")
+    precision.main(precision.Options(repeats=1, json=file))
+    written = json.loads(file.read_text())
+    cosine = written["cosine with the gradient of float32"]
+    assert cosine["float32, channels last"] > 0.999
+    assert cosine["bfloat16, channels last"] > cosine["float32, other pairs"]
+    assert "channels last" in hooks().render(written)
 
 
 def test_the_credit_of_key_points_is_compared_on_the_same_draws(benchmark, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from rfp.data.geometric_augmentation import GeometricAugmentation
 from rfp.data.homographies import HomographyOptions, HomographyPairs, draw_homography_pairs
 from rfp.data.images import read_image, resize_image
 from rfp.data.pair_selection import PairChoice
+from rfp.data.pair_splitting import SplitFolders, split_pairs
 from rfp.data.pairs import PairStream, PosedPairs
 from rfp.data.photographs import load_photographs
 from rfp.data.synthetic import (
@@ -38,6 +39,7 @@ __all__ = [
     "RenderedPairs",
     "RenderedSet",
     "SceneOptions",
+    "SplitFolders",
     "VideoCamera",
     "draw_homography_pairs",
     "homographies_from_photographs",
@@ -49,4 +51,5 @@ __all__ = [
     "rendered_from_photographs",
     "rendered_set",
     "resize_image",
+    "split_pairs",
 ]
