@@ -167,8 +167,8 @@ class RolloutOptions:
     drawn rather than by its luck. Each draw's own distribution stays what it is, and the gradient unbiased."""
     control: ControlOptions = field(default_factory=ControlOptions)
     bfloat16: bool = False
-    """Compute the network's maps in bfloat16 (torch's autocast, on a CPU or GPU): about twice as fast where the
-    hardware knows it. The gradient differs from float32's about as much as one draw of key points from another."""
+    """Compute the network's maps in bfloat16 (torch's autocast, on a CPU or GPU): faster where the hardware knows it.
+    What that changes of the gradient is on the results page (benchmarks/low_precision.py)."""
 
     def __post_init__(self):
         if self.num_keypoint_draws < 1 or self.num_match_draws < 1:

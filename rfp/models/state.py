@@ -29,8 +29,8 @@ def in_eval_mode(network: nn.Module) -> Iterator[None]:
 def in_channels_last(network: nn.Module) -> Iterator[None]:
     """The network with the weights of its 2-D convolutions channels last in memory, and as usual afterwards.
 
-    Oftener than not convolutions are faster so, on a CPU as on tensor cores (benchmarks/low_precision.py). The function
-    is the same but for rounding. Afterwards as usual: not everything that writes weights takes other layouts.
+    Convolutions are mostly faster so (benchmarks/low_precision.py). The function is the same but for rounding.
+    Afterwards as usual: not everything that writes weights takes other layouts.
     """
     _lay_out(network, torch.channels_last)
     try:

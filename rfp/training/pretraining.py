@@ -127,11 +127,11 @@ class Pretrainer:
         folder = None if output is None else prepare_run_folder(output, resume=resume)
         if folder is None and resume:
             raise InputError("expected a run folder to resume from, got none; give output=")
-        run = _PretrainingRun(self, views, validation, folder, resume, on_step, on_validation)
-        if folder is not None:
-            options = {"network": network_name(self.network), **(record or {}), "pretraining": asdict(self.options)}
-            write_json(folder / "options.json", _finite(options))
         with in_eval_mode(self.network), in_channels_last(self.network), _fastest_convolutions(self.device):
+            run = _PretrainingRun(self, views, validation, folder, resume, on_step, on_validation)
+            if folder is not None:
+                options = {"network": network_name(self.network), **(record or {}), "pretraining": asdict(self.options)}
+                write_json(folder / "options.json", _finite(options))
             self.network.train(self.from_scratch)
             return run.to_the_end()
 

@@ -47,8 +47,8 @@ class PretrainingOptions:
     augmentation: PhotometricAugmentation = field(default_factory=lambda: WIDE_AUGMENTATION)
     """How strong they are."""
     bfloat16: bool = False
-    """Compute the network's maps in bfloat16, about twice as fast where the hardware knows it. From random weights a
-    GPU does so anyway."""
+    """Compute the network's maps in bfloat16, faster where the hardware knows it. From random weights a GPU does so
+    anyway."""
     seed: int = 0
     """Decides the views and every draw."""
     validate_every: int = 1000

@@ -139,13 +139,13 @@ class Trainer:
         folder = None if output is None else prepare_run_folder(output, resume=resume)
         if folder is None and resume:
             raise InputError("expected a run folder to resume from, got none; give output=")
-        run = _RunState(self, pairs, validation, folder, resume, on_step, on_validation, on_warning)
-        if folder is not None:
-            options = {"network": network_name(self.network), **(record or {}), "trainer": asdict(self.options)}
-            write_json(folder / "options.json", options)
         # Evaluation mode throughout: batch-norm statistics are the pretrained network's and must not move, and a
         # policy that changes with what stands beside it in the batch has no log-probability of its own.
         with in_eval_mode(self.network), in_channels_last(self.network):
+            run = _RunState(self, pairs, validation, folder, resume, on_step, on_validation, on_warning)
+            if folder is not None:
+                options = {"network": network_name(self.network), **(record or {}), "trainer": asdict(self.options)}
+                write_json(folder / "options.json", options)
             return run.to_the_end()
 
     def gradient_step(
