@@ -96,11 +96,11 @@ class Options:
         """Whether the pairs that train come with it."""
         return self.source in ("rendered", "relief")
 
-    def searched_rate(self, in_relief: float, *, elsewhere: float = 1e-4) -> float:
-        """The rate that an arm's search chose on photographs in relief, or one for other pairs."""
+    def searched_rate(self, in_relief: float) -> float:
+        """The rate that an arm's search chose on photographs in relief, or 1e-4 for other pairs."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return in_relief if self.has_depth else elsewhere
+        return in_relief if self.has_depth else 1e-4
 
 
 def trainer_options(seed: int, options: Options, **arm: Any) -> TrainerOptions:

@@ -4,11 +4,10 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rfp.data.pair_records import read_distinct_records, read_raw_records, record_location, record_problems
+from rfp.data.pair_records import read_distinct_records, record_location
 from rfp.data.pair_writing import new_folder, write_pairs
 from rfp.records import InputError
 
@@ -76,19 +75,19 @@ def _images(record: dict[str, Any]) -> tuple[str, str]:
 
 def _distinct_raw_records(folder: Path) -> list[dict[str, Any]]:
     """The checked records as the file has them, each two images once."""
-    for index, record in enumerate(read_raw_records(folder)):
-        for problem in chain(record_problems(record, folder), _missing_or_outside(record, folder)):
-            raise InputError(f"{record_location(folder, index)}: {problem}")
-    read_distinct_records(folder)  # refuses contradictions, and warns of pairs that occur twice
+    read_distinct_records(folder)  # refuses what no reader takes, and warns of pairs that occur twice
     # Once more, since numbers of further keys are to stay what they are: the check reads integers as floats.
     records = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))
+    for index, record in enumerate(records):
+        for problem in _missing_or_outside(record, folder):
+            raise InputError(f"{record_location(folder, index)}: {problem}")
     distinct: dict[frozenset[Path], dict[str, Any]] = {}
     for record in records:
         distinct.setdefault(frozenset((folder / name).resolve() for name in _images(record)), record)
     return list(distinct.values())
 
 
-def _missing_or_outside(record: Any, folder: Path) -> Iterator[str]:
+def _missing_or_outside(record: dict[str, Any], folder: Path) -> Iterator[str]:
     for key in FILE_KEYS:
         if record.get(key) is None:
             continue
