@@ -14,8 +14,9 @@ those pairs (exact ones where they are rendered). The last weights are judged, s
 places that it did not see, which is where options may be chosen; without it, on the sets that select nothing. With
 ``--source own`` the place is known and its images are not: an arm trains on the pairs among every other image of a
 place and is judged on the pairs among the others, as somebody would who fine-tunes on a place of his own; the others
-of the first place chose options, those of the second nothing. A run that was cut off goes on from its folder, and the
-file gets each figure as it comes.
+of the first place chose options, those of the second nothing. With
+``--source others`` each place is left out in turn: an arm trains on the pairs of all other places and is judged on
+those of that one. A run that was cut off goes on from its folder, and the file gets each figure as it comes.
 """
 
 import json
@@ -51,6 +52,14 @@ FOLDS = {"ngp_fox": ("sceaux_castle", "lund_door"), "sceaux_castle": ("ngp_fox",
 """Trained on: judged on, where options are chosen."""
 OWN = ("ngp_fox", "strecha_castle_p30")
 """Places of which every other image trains."""
+PLACES = {
+    "the courtyard": ("strecha_castle_p30", "strecha_fountain_p11", "strecha_entry_p10"),
+    "the door": ("lund_door",),
+    "the castle": ("sceaux_castle",),
+    "the basilica": ("sacre_coeur10",),
+    "the fox": ("ngp_fox",),
+}
+"""All places, each of which is left out in turn; three sets are of the same one."""
 RENDERED, RELIEF = "rendered scenes", "photographs in relief"
 ESTIMATORS = ("poselib", "opencv")
 EACH_KEY_POINT_RATE, CONTROL_RATE = 5e-4, 1e-3
@@ -67,9 +76,9 @@ class Options:
     """One run of each arm for each."""
     screen: bool = False
     """Two folds of the training places and the first seed only; judged at the harder setting with PoseLib."""
-    source: Literal["places", "rendered", "relief", "own"] = "places"
-    """What is trained on: the pairs of the training places, rendered scenes, photographs in relief, or half of the
-    images of the very place that is judged."""
+    source: Literal["places", "rendered", "relief", "own", "others"] = "places"
+    """What is trained on: the pairs of the training places, rendered scenes, photographs in relief, half of the
+    images of the very place that is judged, or all places but the one that is judged."""
     difficulty: Literal["easy", "medium", "hard"] = "medium"
     """Range of the rendered viewpoints."""
     photographs: Path | None = None
@@ -259,7 +268,15 @@ def source_of(trained_on: str, options: Options) -> PosedPairs | RenderedPairs |
         return rendered_pairs(getattr(SceneOptions, options.difficulty)(), options.photographs)
     if options.source == "own":
         return PosedPairs(half_of(trained_on, 0, options), image_size=320)
+    if options.source == "others":
+        names = [name for place, sets in PLACES.items() if all_but(place) != trained_on for name in sets]
+        return PosedPairs([data_root() / name for name in names], image_size=320)
     return PosedPairs([data_root() / name for name in trained_on.split("+")], image_size=320)
+
+
+def all_but(place: str) -> str:
+    """What an arm trains on for which this place is left out."""
+    return f"all but {place}"
 
 
 def half_of(place: str, which: Literal[0, 1], options: Options) -> Path:
@@ -345,6 +362,8 @@ def main(options: Options) -> None:
     result = _read(options)
     if options.source == "own":
         folds = {place: (place,) for place in OWN}
+    elif options.source == "others":
+        folds = {all_but(place): sets for place, sets in PLACES.items()}
     elif options.source != "places":
         name = RENDERED if options.source == "rendered" else RELIEF
         folds = {name: (*TRAIN, *SELECT) if options.screen else REPORT}

@@ -10,6 +10,8 @@ from torch import Tensor
 from rfp.evaluation.bootstrap import RESAMPLES, image_counts, interval, resampled_auc
 
 THRESHOLDS = (5, 10, 20)
+EACH_IN_TURN = "each of these in turn"
+"""What an arm was trained on whose pairs of several places are pooled."""
 
 
 def changes(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -36,6 +38,37 @@ def changes(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 row["learning rate"] = rate
             first = torch.tensor(before["errors_deg"], dtype=torch.float64)
             rows.append({**row, **_change(first, errors, counts)})
+    return rows + _of_all_places(runs)
+
+
+def _of_all_places(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same for the arms that were trained for each of several places, all pairs pooled.
+
+    None if a pair would count twice, or for the seeds that an arm lacks at a place.
+    """
+    starts = {run["trained on"]: run for run in runs if run["arm"] == "start"}
+    judged_on = [name for run in starts.values() for name in run["judged on"]]
+    if len(starts) < 2 or len(set(judged_on)) < len(judged_on):
+        return []
+    images, scenes = _pooled_images([run["pairs"] for run in starts.values()])
+    counts = image_counts(torch.tensor(images), scenes, RESAMPLES, torch.Generator().manual_seed(0))
+    arms: dict[tuple, dict[tuple, dict[str, Any]]] = {}
+    for run in runs:
+        if run["arm"] != "start":
+            key = (run["arm"], run["steps"], run.get("learning rate"))
+            arms.setdefault(key, {})[run["trained on"], run["seed"]] = run["figures"]
+    rows = []
+    for (arm, steps, rate), members in arms.items():
+        seeds = sorted({seed for _, seed in members if all((place, seed) in members for place in starts)})
+        for setting in next(iter(starts.values()))["figures"] if seeds else ():
+            row = {"arm": arm, "trained on": EACH_IN_TURN, "steps": steps, "seeds": len(seeds), "setting": setting}
+            if rate is not None:
+                row["learning rate"] = rate
+            before = torch.tensor(
+                [error for run in starts.values() for error in run["figures"][setting]["errors_deg"]],
+                dtype=torch.float64,
+            )
+            rows.append({**row, **_change(before, _pooled_errors(members, list(starts), seeds, setting), counts)})
     return rows
 
 
@@ -60,7 +93,8 @@ def beyond_control(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if members.keys() != control.keys():
             continue
         for setting in next(iter(control.values())):
-            pooled = [_pooled_errors(each, list(starts), seeds, setting) for each in (members, control)]
+            by_place = [{key[:2]: value for key, value in each.items()} for each in (members, control)]
+            pooled = [_pooled_errors(each, list(starts), seeds, setting) for each in by_place]
             generator = torch.Generator().manual_seed(0)
             drawn = [torch.randint(len(seeds), (len(counts), len(seeds)), generator=generator) for _ in pooled]
             row: dict[str, Any] = {"arm": arm, "setting": setting, "seeds": len(seeds)}
@@ -86,11 +120,12 @@ def _pooled_images(pairs: Sequence[dict[str, Any]]) -> tuple[list[list[int]], li
 
 
 def _pooled_errors(
-    figures: dict[tuple, dict[str, Any]], places: Sequence[str], seeds: Sequence[int], setting: str
+    figures: dict[tuple[str, int], dict[str, Any]], places: Sequence[str], seeds: Sequence[int], setting: str
 ) -> Float[Tensor, "seeds N"]:
+    """All errors of an arm, from its figures by place and seed."""
+
     def of(seed: int) -> list[float]:
-        chosen = {key[0]: value for key, value in figures.items() if key[1] == seed}
-        return [error for place in places for error in chosen[place][setting]["errors_deg"]]
+        return [error for place in places for error in figures[place, seed][setting]["errors_deg"]]
 
     return torch.tensor([of(seed) for seed in seeds], dtype=torch.float64)
 
