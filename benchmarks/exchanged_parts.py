@@ -1,7 +1,6 @@
 """Which part of a trained network learned: the detector of one beside the descriptors of another.
 
-    RFP_DATA=... python benchmarks/exchanged_parts.py --start runs/start --json docs/results/exchanged_parts.json \\
-        --trained "each key point=runs/learning/.../weights" "control=runs/learning/.../weights"
+    RFP_DATA=... python benchmarks/exchanged_parts.py --start runs/start --trained "one=runs/one" "two=runs/two"
 
 Key points, and where they lie, are those of the first network's heat map; the second describes them. On the pairs that
 train and select (nothing reported is looked at), at 320 px, 512 key points, PoseLib at 1 px, beside the start as it is,
