@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import tyro
@@ -37,15 +37,17 @@ import rfp
 from rfp.cli.training_sets import relief_pairs, rendered_pairs
 from rfp.data import PosedPairs, ReliefOptions, ReliefPairs, RenderedPairs, SceneOptions
 from rfp.data.pair_splitting import split_pairs
+from rfp.models import load_weights
 from rfp.policy import KeypointOptions, MatchOptions
 from rfp.robust.options import RansacOptions
 from rfp.rollout import ControlOptions, RolloutOptions
 from rfp.training import Pretrainer, PretrainingOptions, TrainerOptions
-from rfp.training.checkpoint import CHECKPOINT_NAME, write_json
+from rfp.training.checkpoint import CHECKPOINT_NAME, LAST_WEIGHTS_FILE, write_json
 from rfp.training.pretraining_pairs import PosedViews, RenderedViews, verified_matches
 from rfp.training.schedules import ScheduleOptions
 from rfp.training.trust_region import TrustRegionOptions
 
+Looked = TypeVar("Looked", TrainerOptions, PretrainingOptions)
 TRAIN = ("ngp_fox", "sceaux_castle")
 SELECT = ("lund_door",)
 FOLDS = {"ngp_fox": ("sceaux_castle", "lund_door"), "sceaux_castle": ("ngp_fox", "lund_door")}
@@ -93,6 +95,9 @@ class Options:
     """Of the arms that run, in place of their own."""
     bfloat16: bool = True
     """Networks compute their maps in bfloat16 while they train, in all arms; they are judged in float32."""
+    curve_every: int | None = None
+    """Steps between looks at every other pair of the places where options may be chosen, at the harder setting with
+    PoseLib: how fast an arm learns. Nothing is selected by them."""
     threads: int = 2
     """Of torch."""
     runs: Path = Path("runs/learning")
@@ -295,6 +300,7 @@ def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Mo
     words = arm.replace(", ", "_").replace(" ", "_")
     output = options.runs / f"{place}-{words}-{options.steps}{rate}-seed_{seed}"
     pairs = source_of(trained_on, options)
+    curve = None if options.curve_every is None else PairsThatChoose()
     resume = (output / CHECKPOINT_NAME).is_file()
     started = time.perf_counter()
 
@@ -321,15 +327,37 @@ def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Mo
             views = PosedViews(pairs, verified_matches(start, pairs), seed=seed)
         else:
             views = RenderedViews(pairs, start, seed=seed)
-        summary = Pretrainer(network, control).fit(views, output=output, resume=resume, on_step=show)
+        control = looked_at(control, options)
+        summary = Pretrainer(network, control).fit(views, validation=curve, output=output, resume=resume, on_step=show)
         chosen: Any = control
     else:
         chosen = REINFORCED[arm](seed, options)
-        chosen = replace(chosen, rollout=replace(chosen.rollout, bfloat16=options.bfloat16))
-        summary = rfp.Trainer(network, chosen).fit(pairs, output=output, resume=resume, on_step=show)
+        chosen = looked_at(replace(chosen, rollout=replace(chosen.rollout, bfloat16=options.bfloat16)), options)
+        summary = rfp.Trainer(network, chosen).fit(pairs, validation=curve, output=output, resume=resume, on_step=show)
     kept = {name: value for name, value in asdict(chosen).items() if value != float("inf")}  # JSON has no infinity
     how = {"seconds a step": summary.seconds / summary.steps, "options": kept}
+    if curve is not None:
+        load_weights(network, output / LAST_WEIGHTS_FILE)  # not those that the curve likes best
+        how["curve"] = [{"step": each["step"], "auc": each["auc"]} for each in summary.validations]
     return network.eval(), how
+
+
+class PairsThatChoose(Sequence[rfp.PosedPair]):
+    """Every other pair of the places where options may be chosen, at the harder setting's size."""
+
+    def __init__(self):
+        self.pairs = PosedPairs([data_root() / name for name in (*TRAIN, *SELECT)], image_size=320)
+
+    def __len__(self) -> int:
+        return (len(self.pairs) + 1) // 2
+
+    def __getitem__(self, index):
+        return self.pairs[2 * index]
+
+
+def looked_at(chosen: Looked, options: Options) -> Looked:
+    """The options of training, with looks as often as the curve asks for."""
+    return chosen if options.curve_every is None else replace(chosen, validate_every=options.curve_every)
 
 
 def judge(network: nn.Module, folders: Sequence[str], options: Options) -> dict[str, Any]:
