@@ -335,8 +335,10 @@ def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Mo
         chosen = looked_at(replace(chosen, rollout=replace(chosen.rollout, bfloat16=options.bfloat16)), options)
         summary = rfp.Trainer(network, chosen).fit(pairs, validation=curve, output=output, resume=resume, on_step=show)
     kept = {name: value for name, value in asdict(chosen).items() if value != float("inf")}  # JSON has no infinity
-    how = {"seconds a step": summary.seconds / summary.steps, "options": kept}
-    if curve is not None:
+    how: dict[str, Any] = {"options": kept}
+    if curve is None:
+        how["seconds a step"] = summary.seconds / summary.steps
+    else:
         load_weights(network, output / LAST_WEIGHTS_FILE)  # not those that the curve likes best
         how["curve"] = [{"step": each["step"], "auc": each["auc"]} for each in summary.validations]
     return network.eval(), how

@@ -145,9 +145,15 @@ def render_learning(content: dict[str, Any]) -> str:
     seconds = [
         {"arm": run["arm"], "seed": run["seed"], "steps": run["steps"], "seconds a step": run["seconds a step"]}
         for run in content["runs"]
-        if run["arm"] != "start"
+        if "seconds a step" in run
     ]
     judged_on = sorted({name for run in content["runs"] for name in run["judged on"]})
+    curves = [
+        {"arm": run["arm"], "seed": run["seed"], **{f"step {each['step']}": each["auc"]["10"] for each in run["curve"]}}
+        for run in content["runs"]
+        if "curve" in run
+    ]
+    on_the_way = "AUC@10 on the way, every other pair of those that choose, 320 px, 512 key points, PoseLib at 1 px:"
     return "\n\n".join(
         [
             "The start, and how much more after training (95 % interval, images resampled), pooled over "
@@ -155,7 +161,8 @@ def render_learning(content: dict[str, Any]) -> str:
             _table(rows),
             f"The smallest rise of AUC@10 that these pairs resolve, half an interval: {'; '.join(resolved)}.",
             *([text, _table(beyond)] if beyond else []),
-            _table(seconds),
+            *([on_the_way, _table(curves)] if curves else []),
+            *([_table(seconds)] if seconds else []),
             _render_group({**content["machine"], "start": content["network"]}),
             *([_render_group(content["start"])] if "start" in content else []),
         ]

@@ -1,5 +1,6 @@
 """Makes the pictures of the pages when the site is built: from code and the shipped weights, no data, no download."""
 
+import json
 from io import BytesIO
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from rfp.geometry.camera import normalize_points
 from rfp.plotting import DrawnMatches, draw_matches, draw_runs
 from rfp.training.logged_run import read_run
 
+RESULTS = Path(__file__).parent / "results"
 NUM_KEYPOINTS = 300
 NUM_RENDERED_PAIRS = 6
 
@@ -40,6 +42,7 @@ def pictures() -> dict[str, bytes]:
     """Every picture that is made, as a PNG file."""
     made = {name: to_png(figure) for name, figure in tiny_pictures().items()}
     made["training_runs"] = to_png(training_runs_picture())
+    made["learning_curves"] = to_png(learning_curves_picture())
     made["rendered_pairs"] = to_png(rendered_pairs_picture())
     made["relief_pairs"] = to_png(relief_pairs_picture())
     made["texture_families"] = to_png(texture_families_picture())
@@ -97,8 +100,25 @@ def heat_picture(network, image: torch.Tensor) -> Figure:
 
 def training_runs_picture() -> Figure:
     """Two short runs over each other, from the lines that they logged."""
-    folders = sorted((Path(__file__).parent / "results" / "short_runs").iterdir())
+    folders = sorted((RESULTS / "short_runs").iterdir())
     return draw_runs([read_run(folder, name=folder.name.replace("_", " ")) for folder in folders])
+
+
+def learning_curves_picture() -> Figure:
+    """The arms of the learning benchmark on their way, at three thresholds."""
+    runs = [run for run in json.loads((RESULTS / "learning_curves.json").read_text())["runs"] if "curve" in run]
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    panels = figure.subplots(1, 3)
+    for axes, threshold in zip(panels, ("5", "10", "20"), strict=True):
+        for run in runs:
+            steps = [each["step"] for each in run["curve"]]
+            axes.plot(steps, [each["auc"][threshold] for each in run["curve"]], marker="o", ms=3, label=run["arm"])
+        axes.set_title(f"AUC@{threshold}, %", fontsize=9)
+        axes.set_xlabel("steps", fontsize=8)
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=8)
+    panels[0].legend(fontsize=8)
+    return figure
 
 
 def rendered_pairs_picture() -> Figure:
