@@ -47,8 +47,10 @@ def _of_all_places(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     None if a pair would count twice, or for the seeds that an arm lacks at a place.
     """
     starts = {run["trained on"]: run for run in runs if run["arm"] == "start"}
+    if len(starts) < 2:
+        return []
     judged_on = [name for run in starts.values() for name in run["judged on"]]
-    if len(starts) < 2 or len(set(judged_on)) < len(judged_on):
+    if len(set(judged_on)) < len(judged_on):
         return []
     images, scenes = _pooled_images([run["pairs"] for run in starts.values()])
     counts = image_counts(torch.tensor(images), scenes, RESAMPLES, torch.Generator().manual_seed(0))

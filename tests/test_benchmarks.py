@@ -1,5 +1,6 @@
 """What the benchmarks of estimators rest on: their problems have the truth that they claim, their figures add up."""
 
+import dataclasses
 import importlib
 import json
 import math
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import rfp
 from rfp.data import ReliefOptions, ReliefPairs
 from rfp.evaluation import epipolar_error_px
 from rfp.geometry.epipolar import sampson_distance
@@ -149,6 +151,55 @@ def test_beyond_the_control_is_the_difference_of_the_pooled_places(benchmark):
     assert figures.beyond_control(runs[:-1]) == [], "a seed of the control is missing"
 
 
+def test_places_that_are_trained_for_in_turn_are_pooled_unless_a_pair_would_count_twice(benchmark):
+    images = [[one, two] for one in range(8) for two in range(one)]
+    good, bad = [0.0] * len(images), [180.0] * len(images)
+
+    def run(arm: str, place: str, errors: list[float]) -> dict:
+        known = {"pairs": {"images": images, "scenes": [place] * len(images)}} if arm == "start" else {}
+        judged = {"figures": {"a setting": {"errors_deg": errors}}, "judged on": [place]}
+        return {"arm": arm, "seed": 0, "trained on": f"all but {place}", "steps": 10, **judged, **known}
+
+    figures, places = benchmark("learning_figures"), ("one", "two")
+    runs = [run("start", place, bad) for place in places] + [run("ours", "one", good)]
+    assert [row["trained on"] for row in figures.changes(runs)] == ["all but one"], "of the other there is no run"
+    runs.append(run("ours", "two", bad))
+    *_, row = figures.changes(runs)
+    assert row["trained on"] == figures.EACH_IN_TURN
+    assert row["AUC@10 before"] == 0.0
+    assert row["AUC@10 more by"]["mean"] == pytest.approx(50, abs=0.1)
+    assert 0 < row["AUC@10 more by"]["low"] < 50 < row["AUC@10 more by"]["high"] < 100
+    runs[1]["judged on"] = ["one"]
+    assert figures.EACH_IN_TURN not in [row["trained on"] for row in figures.changes(runs)]
+
+
+@pytest.mark.filterwarnings("ignore:.*pairs occur more than once")
+def test_the_place_that_is_left_out_is_not_trained_on(benchmark, pairs_folder, tmp_path, monkeypatch):
+    for name in ("yard", "gate", "door"):
+        (tmp_path / name).symlink_to(pairs_folder)
+    monkeypatch.setenv("RFP_DATA", str(tmp_path))
+    learning = benchmark("learning")
+    monkeypatch.setattr(learning, "PLACES", {"the court": ("yard", "gate"), "the door": ("door",)})
+    options = learning.Options(source="others")
+    read = {place: learning.source_of(learning.all_but(place), options) for place in learning.PLACES}
+    assert [folder.name for folder in read["the court"].folders] == ["door"]
+    assert [folder.name for folder in read["the door"].folders] == ["yard", "gate"]
+
+
+def test_exchanged_parts_take_key_points_from_the_one_and_descriptors_from_the_other(benchmark):
+    parts = benchmark("exchanged_parts")
+    first, second = (rfp.models.Tiny().eval() for _ in range(2))
+    images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    whole = [rfp.detect(network, images, num_keypoints=20) for network in (first, second)]
+    found = rfp.detect(parts.Exchanged(first, second).eval(), images, num_keypoints=20)
+    assert found.xy_px.equal(whole[0].xy_px)
+    assert not found.xy_px.equal(whole[1].xy_px)
+    with torch.no_grad():
+        described = second.describe(second.extract(images), found.xy_px)
+    assert found.descriptor.allclose(described, atol=1e-6)
+    assert parts.combinations(["a"]) == [("the start", "a"), ("a", "the start"), ("a", "a")]
+
+
 def test_the_halves_of_a_place_share_no_image(benchmark, pairs_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("RFP_DATA", str(pairs_folder.parent))
     learning = benchmark("learning")
@@ -188,6 +239,20 @@ def test_the_learning_benchmark_trains_and_judges_each_arm_and_keeps_what_it_has
     changed = file.stat().st_mtime_ns
     learning.main(options)
     assert file.stat().st_mtime_ns == changed, "nothing is trained twice"
+
+
+def test_a_curve_looks_on_the_way_and_selects_nothing(benchmark, pairs_folder, photographs, tmp_path, monkeypatch):
+    monkeypatch.setenv("RFP_DATA", str(pairs_folder.parent))
+    learning = benchmark("learning")
+    monkeypatch.setattr(learning, "TRAIN", (pairs_folder.name,))
+    monkeypatch.setattr(learning, "SELECT", ())
+    relief = {"source": "relief", "photographs": photographs, "relief": ReliefOptions(image_size=(72, 96))}
+    plain = learning.Options(steps=2, threads=1, runs=tmp_path / "plain", **relief)
+    looking = dataclasses.replace(plain, runs=tmp_path / "looking", curve_every=1)
+    for arm in ("each key point", "control"):
+        (alone, _), (seen, how) = (learning.train(arm, 0, learning.RELIEF, each) for each in (plain, looking))
+        assert [each["step"] for each in how["curve"]] == [0, 1, 2]
+        assert all(a.equal(b) for a, b in zip(alone.parameters(), seen.parameters(), strict=True))
 
 
 def test_arms_that_would_change_nothing_and_arms_of_other_names_are_refused(benchmark):
