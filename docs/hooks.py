@@ -10,6 +10,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from rfp import pose_auc
+
 RESULTS = Path(__file__).parent / "results"
 
 _PLACEHOLDER = re.compile(r"^\{\{ results: (?P<name>[\w.-]+\.json) \}\}$", re.MULTILINE)
@@ -153,6 +155,8 @@ def render_learning(content: dict[str, Any]) -> str:
         for run in content["runs"]
         if "curve" in run
     ]
+    by_place = _auc_by_place(content["runs"])
+    of_places = "AUC@5/10/20 of each place by itself, means of the seeds:"
     on_the_way = "AUC@10 on the way, every other pair of those that choose, 320 px, 512 key points, PoseLib at 1 px:"
     return "\n\n".join(
         [
@@ -161,12 +165,40 @@ def render_learning(content: dict[str, Any]) -> str:
             _table(rows),
             f"The smallest rise of AUC@10 that these pairs resolve, half an interval: {'; '.join(resolved)}.",
             *([text, _table(beyond)] if beyond else []),
+            *([of_places, _table(by_place)] if by_place else []),
             *([on_the_way, _table(curves)] if curves else []),
             *([_table(seconds)] if seconds else []),
             _render_group({**content["machine"], "start": content["network"]}),
             *([_render_group(content["start"])] if "start" in content else []),
         ]
     )
+
+
+def _auc_by_place(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each setting and arm, the start first, where there are several places."""
+    rows = []
+    for start in (run for run in runs if run["arm"] == "start"):
+        scenes = start["pairs"]["scenes"]
+        here = [run for run in runs if run["trained on"] == start["trained on"]]
+        kinds = [(run["arm"], run["steps"], run.get("learning rate", "its own")) for run in here]
+        for setting in start["figures"] if len(set(scenes)) > 1 else ():
+            for kind in dict.fromkeys(kinds):
+                errors = [
+                    run["figures"][setting]["errors_deg"] for run, its in zip(here, kinds, strict=True) if its == kind
+                ]
+                row = {"arm": kind[0], "trained on": start["trained on"], "steps": kind[1], "rate": kind[2]}
+                if kind[0] == "start":
+                    row |= {"trained on": "", "steps": "", "rate": ""}
+                rows.append({**row, "judged at": setting, **_of_each_place(errors, scenes)})
+    return rows
+
+
+def _of_each_place(errors: list[list[float]], scenes: list[str]) -> dict[str, dict[str, float]]:
+    found = {}
+    for scene in dict.fromkeys(scenes):
+        of_seeds = [pose_auc([e for e, its in zip(seed, scenes, strict=True) if its == scene]) for seed in errors]
+        found[scene] = {f"{key:g}": statistics.fmean(auc[key] for auc in of_seeds) for key in of_seeds[0]}
+    return found
 
 
 def render_ways(content: dict[str, Any]) -> str:

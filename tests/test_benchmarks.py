@@ -173,6 +173,20 @@ def test_places_that_are_trained_for_in_turn_are_pooled_unless_a_pair_would_coun
     assert figures.EACH_IN_TURN not in [row["trained on"] for row in figures.changes(runs)]
 
 
+def test_the_figures_of_each_place_are_means_over_the_seeds():
+    def run(arm: str, seed: int, errors: list[float]) -> dict:
+        return {"arm": arm, "seed": seed, "trained on": "reliefs", "steps": 3, "figures": {"a": {"errors_deg": errors}}}
+
+    start = {**run("start", 0, [0.0, 180.0, 180.0]), "pairs": {"scenes": ["yard", "gate", "yard"]}}
+    runs = [start, run("ours", 0, [0.0, 0.0, 0.0]), run("ours", 1, [180.0, 0.0, 180.0])]
+    before, after = hooks()._auc_by_place(runs)
+    assert (before["arm"], after["arm"], after["steps"], after["judged at"]) == ("start", "ours", 3, "a")
+    assert [before[name]["10"] for name in ("yard", "gate")] == pytest.approx([50, 0], abs=0.1)
+    assert [after[name]["10"] for name in ("yard", "gate")] == pytest.approx([50, 100], abs=0.1)
+    runs[0]["pairs"]["scenes"] = ["yard"] * 3
+    assert hooks()._auc_by_place(runs) == [], "one place is what the first table has"
+
+
 @pytest.mark.filterwarnings("ignore:.*pairs occur more than once")
 def test_the_place_that_is_left_out_is_not_trained_on(benchmark, pairs_folder, tmp_path, monkeypatch):
     for name in ("yard", "gate", "door"):
