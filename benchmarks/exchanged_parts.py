@@ -15,7 +15,7 @@ import torch
 import tyro
 from jaxtyping import Float
 from machine import machine
-from report_sets import data_root
+from report_sets import data_root, with_interval
 from torch import Tensor, nn
 
 import rfp
@@ -61,14 +61,14 @@ def main(options: Options) -> None:
     named = dict(text.split("=", 1) for text in options.trained)
     networks = {name: rfp.load_network(source) for name, source in {START: options.start, **named}.items()}
     pairs = PosedPairs([data_root() / name for name in SETS], image_size=320)
-    first = rfp.evaluate(networks[START], pairs, estimator="poselib", num_keypoints=512, max_error_px=1.0)
+    setting = {"estimator": "poselib", "num_keypoints": 512, "max_error_px": 1.0}
+    first = rfp.evaluate(networks[START], pairs, **setting)
     rows: list[dict[str, Any]] = [{"detector": START, "descriptors": START, "AUC@5/10/20": first.auc}]
     for detector, descriptor in combinations(list(named)):
-        exchanged = Exchanged(networks[detector], networks[descriptor])
-        report = rfp.evaluate(exchanged, pairs, estimator="poselib", num_keypoints=512, max_error_px=1.0)
+        report = rfp.evaluate(Exchanged(networks[detector], networks[descriptor]), pairs, **setting)
         change = compare(pair_errors(first, START), pair_errors(report, "exchanged"))
         more = {
-            f"@{threshold} more by": _with_interval(value, change.difference_interval[threshold])
+            f"@{threshold} more by": with_interval(value, change.difference_interval[threshold])
             for threshold, value in change.difference.items()
         }
         rows.append({"detector": detector, "descriptors": descriptor, "AUC@5/10/20": report.auc, **more})
@@ -81,10 +81,6 @@ def combinations(trained: list[str]) -> list[tuple[str, str]]:
     """(detector, descriptors) of each with itself, with the start, and with each other."""
     names = [START, *trained]
     return [(one, two) for one in names for two in names if (one, two) != (START, START)]
-
-
-def _with_interval(value: float, interval: list[float] | None) -> str:
-    return f"{value:+.1f}" + (f" ({interval[0]:+.1f} to {interval[1]:+.1f})" if interval else "")
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ those pairs (exact ones where they are rendered). The last weights are judged, s
 places that it did not see, which is where options may be chosen; without it, on the sets that select nothing. With
 ``--source own`` the place is known and its images are not: an arm trains on the pairs among every other image of a
 place and is judged on the pairs among the others, as somebody would who fine-tunes on a place of his own; the others
-of the first place chose options, those of the second nothing. With
-``--source others`` each place is left out in turn: an arm trains on the pairs of all other places and is judged on
-those of that one. A run that was cut off goes on from its folder, and the file gets each figure as it comes.
+of the first place chose options, those of the second nothing. With ``--source others`` each place is left out in turn:
+an arm trains on the pairs of all other places and is judged on those of that one. A run that was cut off goes on from
+its folder, and the file gets each figure as it comes.
 """
 
 import json
@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -47,7 +47,6 @@ from rfp.training.pretraining_pairs import PosedViews, RenderedViews, verified_m
 from rfp.training.schedules import ScheduleOptions
 from rfp.training.trust_region import TrustRegionOptions
 
-Looked = TypeVar("Looked", TrainerOptions, PretrainingOptions)
 TRAIN = ("ngp_fox", "sceaux_castle")
 SELECT = ("lund_door",)
 FOLDS = {"ngp_fox": ("sceaux_castle", "lund_door"), "sceaux_castle": ("ngp_fox", "lund_door")}
@@ -301,6 +300,7 @@ def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Mo
     output = options.runs / f"{place}-{words}-{options.steps}{rate}-seed_{seed}"
     pairs = source_of(trained_on, options)
     curve = None if options.curve_every is None else PairsThatChoose()
+    looks: dict[str, Any] = {} if options.curve_every is None else {"validate_every": options.curve_every}
     resume = (output / CHECKPOINT_NAME).is_file()
     started = time.perf_counter()
 
@@ -321,18 +321,18 @@ def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Mo
             bfloat16=options.bfloat16,
             checkpoint_every=25,
             seed=seed,
+            **looks,
         )
         start = rfp.load_network(options.network).eval()
         if isinstance(pairs, PosedPairs):
             views = PosedViews(pairs, verified_matches(start, pairs), seed=seed)
         else:
             views = RenderedViews(pairs, start, seed=seed)
-        control = looked_at(control, options)
         summary = Pretrainer(network, control).fit(views, validation=curve, output=output, resume=resume, on_step=show)
         chosen: Any = control
     else:
         chosen = REINFORCED[arm](seed, options)
-        chosen = looked_at(replace(chosen, rollout=replace(chosen.rollout, bfloat16=options.bfloat16)), options)
+        chosen = replace(chosen, rollout=replace(chosen.rollout, bfloat16=options.bfloat16), **looks)
         summary = rfp.Trainer(network, chosen).fit(pairs, validation=curve, output=output, resume=resume, on_step=show)
     kept = {name: value for name, value in asdict(chosen).items() if value != float("inf")}  # JSON has no infinity
     how: dict[str, Any] = {"options": kept}
@@ -355,11 +355,6 @@ class PairsThatChoose(Sequence[rfp.PosedPair]):
 
     def __getitem__(self, index):
         return self.pairs[2 * index]
-
-
-def looked_at(chosen: Looked, options: Options) -> Looked:
-    """The options of training, with looks as often as the curve asks for."""
-    return chosen if options.curve_every is None else replace(chosen, validate_every=options.curve_every)
 
 
 def judge(network: nn.Module, folders: Sequence[str], options: Options) -> dict[str, Any]:

@@ -18,9 +18,11 @@ def changes(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each arm, setting and estimator: the start's AUC, the mean change over seeds, its 95 % interval.
 
     The interval resamples the images of each scene, the same for start and arm, and the seeds. Half its width is about
-    the smallest change that the sets can resolve.
+    the smallest change that the sets can resolve. Where several places were trained for, each in turn, further rows are
+    of all their pairs together.
     """
     rows = []
+    runs = [*runs, *_of_all_places(runs)]
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for run in runs:
         if run["arm"] != "start":
@@ -38,13 +40,13 @@ def changes(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 row["learning rate"] = rate
             first = torch.tensor(before["errors_deg"], dtype=torch.float64)
             rows.append({**row, **_change(first, errors, counts)})
-    return rows + _of_all_places(runs)
+    return rows
 
 
 def _of_all_places(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same for the arms that were trained for each of several places, all pairs pooled.
+    """What was trained for each of several places as one run on all their pairs; none if a pair would count twice.
 
-    None if a pair would count twice, or for the seeds that an arm lacks at a place.
+    The seeds of an arm that a place lacks are left out.
     """
     starts = {run["trained on"]: run for run in runs if run["arm"] == "start"}
     if len(starts) < 2:
@@ -52,26 +54,22 @@ def _of_all_places(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     judged_on = [name for run in starts.values() for name in run["judged on"]]
     if len(set(judged_on)) < len(judged_on):
         return []
-    images, scenes = _pooled_images([run["pairs"] for run in starts.values()])
-    counts = image_counts(torch.tensor(images), scenes, RESAMPLES, torch.Generator().manual_seed(0))
-    arms: dict[tuple, dict[tuple, dict[str, Any]]] = {}
+    groups: dict[tuple, dict[str, dict[str, Any]]] = {}
     for run in runs:
-        if run["arm"] != "start":
-            key = (run["arm"], run["steps"], run.get("learning rate"))
-            arms.setdefault(key, {})[run["trained on"], run["seed"]] = run["figures"]
-    rows = []
-    for (arm, steps, rate), members in arms.items():
-        seeds = sorted({seed for _, seed in members if all((place, seed) in members for place in starts)})
-        for setting in next(iter(starts.values()))["figures"] if seeds else ():
-            row = {"arm": arm, "trained on": EACH_IN_TURN, "steps": steps, "seeds": len(seeds), "setting": setting}
-            if rate is not None:
-                row["learning rate"] = rate
-            before = torch.tensor(
-                [error for run in starts.values() for error in run["figures"][setting]["errors_deg"]],
-                dtype=torch.float64,
-            )
-            rows.append({**row, **_change(before, _pooled_errors(members, list(starts), seeds, setting), counts)})
-    return rows
+        key = (run["arm"], run["seed"], run["steps"], run.get("learning rate"))
+        groups.setdefault(key, {})[run["trained on"]] = run
+    images, scenes = _pooled_images([run["pairs"] for run in starts.values()])
+    known = {"trained on": EACH_IN_TURN, "pairs": {"images": images, "scenes": scenes}}
+    pooled = []
+    for of_place in groups.values():
+        if of_place.keys() == starts.keys():
+            members = [of_place[place] for place in starts]
+            figures = {
+                setting: {"errors_deg": [error for run in members for error in run["figures"][setting]["errors_deg"]]}
+                for setting in members[0]["figures"]
+            }
+            pooled.append({**members[0], **known, "figures": figures})
+    return pooled
 
 
 def beyond_control(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -95,8 +93,7 @@ def beyond_control(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if members.keys() != control.keys():
             continue
         for setting in next(iter(control.values())):
-            by_place = [{key[:2]: value for key, value in each.items()} for each in (members, control)]
-            pooled = [_pooled_errors(each, list(starts), seeds, setting) for each in by_place]
+            pooled = [_pooled_errors(each, list(starts), seeds, setting) for each in (members, control)]
             generator = torch.Generator().manual_seed(0)
             drawn = [torch.randint(len(seeds), (len(counts), len(seeds)), generator=generator) for _ in pooled]
             row: dict[str, Any] = {"arm": arm, "setting": setting, "seeds": len(seeds)}
@@ -122,12 +119,11 @@ def _pooled_images(pairs: Sequence[dict[str, Any]]) -> tuple[list[list[int]], li
 
 
 def _pooled_errors(
-    figures: dict[tuple[str, int], dict[str, Any]], places: Sequence[str], seeds: Sequence[int], setting: str
+    figures: dict[tuple, dict[str, Any]], places: Sequence[str], seeds: Sequence[int], setting: str
 ) -> Float[Tensor, "seeds N"]:
-    """All errors of an arm, from its figures by place and seed."""
-
     def of(seed: int) -> list[float]:
-        return [error for place in places for error in figures[place, seed][setting]["errors_deg"]]
+        chosen = {key[0]: value for key, value in figures.items() if key[1] == seed}
+        return [error for place in places for error in chosen[place][setting]["errors_deg"]]
 
     return torch.tensor([of(seed) for seed in seeds], dtype=torch.float64)
 

@@ -42,3 +42,8 @@ def judge(network) -> dict[str, Any]:
 def keyed_auc(errors: list[float]) -> dict[str, float]:
     """AUC@5/10/20 in percent by the threshold as text."""
     return {f"{key:g}": value for key, value in rfp.pose_auc(errors).items()}
+
+
+def with_interval(value: float, interval: list[float] | None) -> str:
+    """A change with its 95 % interval, clustered by image."""
+    return f"{value:+.1f}" + (f" ({interval[0]:+.1f} to {interval[1]:+.1f})" if interval else "")

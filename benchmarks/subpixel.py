@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import tyro
 from machine import machine
-from report_sets import data_root
+from report_sets import data_root, with_interval
 from torch import nn
 
 import rfp
@@ -74,13 +74,11 @@ def deployment(network: nn.Module, pairs: PosedPairs) -> dict[str, Any]:
     whole = rfp.evaluate(WholePixels(network), pairs, **setting)
     refined = rfp.evaluate(network, pairs, **setting)
     change = compare(pair_errors(whole, "whole pixels"), pair_errors(refined, "sub-pixel"))
-    gains = {f"gain at {at}°": _gain(value, change.difference_interval[at]) for at, value in change.difference.items()}
+    gains = {
+        f"gain at {at}°": with_interval(value, change.difference_interval[at])
+        for at, value in change.difference.items()
+    }
     return {"AUC@5/10/20, whole pixels": whole.auc, "sub-pixel": refined.auc, **gains}
-
-
-def _gain(value: float, interval: list[float] | None) -> str:
-    """With its 95 % interval, clustered by image."""
-    return f"{value:+.1f}" + (f" ({interval[0]:+.1f} to {interval[1]:+.1f})" if interval else "")
 
 
 @torch.no_grad()
