@@ -179,16 +179,17 @@ def _auc_by_place(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for start in (run for run in runs if run["arm"] == "start"):
         scenes = start["pairs"]["scenes"]
-        here = [run for run in runs if run["trained on"] == start["trained on"]]
-        kinds = [(run["arm"], run["steps"], run.get("learning rate", "its own")) for run in here]
-        for setting in start["figures"] if len(set(scenes)) > 1 else ():
-            for kind in dict.fromkeys(kinds):
-                errors = [
-                    run["figures"][setting]["errors_deg"] for run, its in zip(here, kinds, strict=True) if its == kind
-                ]
-                row = {"arm": kind[0], "trained on": start["trained on"], "steps": kind[1], "rate": kind[2]}
-                if kind[0] == "start":
+        if len(set(scenes)) == 1:
+            continue
+        arms: dict[tuple, list[dict[str, Any]]] = {}
+        for run in (run for run in runs if run["trained on"] == start["trained on"]):
+            arms.setdefault((run["arm"], run["steps"], run.get("learning rate", "its own")), []).append(run)
+        for setting in start["figures"]:
+            for (arm, steps, rate), members in arms.items():
+                row = {"arm": arm, "trained on": start["trained on"], "steps": steps, "rate": rate}
+                if arm == "start":
                     row |= {"trained on": "", "steps": "", "rate": ""}
+                errors = [run["figures"][setting]["errors_deg"] for run in members]
                 rows.append({**row, "judged at": setting, **_of_each_place(errors, scenes)})
     return rows
 
