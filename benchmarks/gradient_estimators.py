@@ -163,12 +163,11 @@ def moments(g: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ratio(above: Tensor, below: Tensor, draw: Tensor) -> dict[str, float] | str:
-    """Σ above / Σ below over the pairs, with its 95 % bootstrap interval."""
-    if float(below.sum()) <= 1e-9 * float(above.sum()):
-        return "no noise" if float(below.sum()) >= 0 else "signal not found"
-    values = (above[draw].sum(-1) / below[draw].sum(-1)).sort().values
-    return {
-        "mean": float(above.sum() / below.sum()),
-        "low": float(values[int(0.025 * len(values))]),
-        "high": float(values[int(0.975 * len(values))]),
-    }
+    """Σ above / Σ below over the pairs, with its 95 % bootstrap interval; a bound in words where below may be zero."""
+    if not float(below.abs().sum()) > 1e-9 * float(above.sum()):
+        return "no noise"
+    inverse = (below[draw].sum(-1) / above[draw].sum(-1)).sort().values  # of the two, what may be zero lies above
+    low, high = (float(inverse[int(share * len(inverse))]) for share in (0.025, 0.975))
+    if low <= 0:
+        return f"signal not found, above {1 / high:.0f}" if high > 0 else "signal not found"
+    return {"mean": float(above.sum() / below.sum()), "low": 1 / high, "high": 1 / low}

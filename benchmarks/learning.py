@@ -206,6 +206,11 @@ def without_a_trust_region(seed: int, options: Options) -> TrainerOptions:
     return replace(on_each_key_point(seed, options), trust=TrustRegionOptions())
 
 
+def with_a_trust_region(seed: int, options: Options) -> TrainerOptions:
+    """The heat map is kept near the start's, as by depth, where only the pose is known."""
+    return replace(on_each_key_point(seed, options), trust=TrustRegionOptions(keypoints=1.0))
+
+
 def without_depth(seed: int, options: Options) -> TrainerOptions:
     """Matches are right along the whole epipolar line, at the floor that this asks for."""
     by_lines = TrainerOptions.each_key_point("sampson_count")
@@ -251,6 +256,7 @@ REINFORCED: dict[str, Callable[[int, Options], TrainerOptions]] = {
     "each key point": on_each_key_point,
     "each key point, no logarithm": without_the_logarithm,
     "each key point, no trust region": without_a_trust_region,
+    "each key point, trust region": with_a_trust_region,
     "each key point, no depth": without_depth,
     "each key point, positions the other way": with_positions,
     "each key point, its own credit": with_credit_of_its_own,
@@ -260,6 +266,8 @@ REINFORCED: dict[str, Callable[[int, Options], TrainerOptions]] = {
 ARMS = (*REINFORCED, "control")
 OF_DEPTH = ("each key point, no trust region", "each key point, no depth")
 """Arms that leave out what only pairs with depth have."""
+WITHOUT_DEPTH = ("each key point, trust region",)
+"""Arms that add what pairs with depth have anyway."""
 
 
 def source_of(trained_on: str, options: Options) -> PosedPairs | RenderedPairs | ReliefPairs:
@@ -380,9 +388,10 @@ def main(options: Options) -> None:
     unknown = [arm for arm in options.arms if arm not in ARMS]
     if unknown:
         raise SystemExit(f"--arms: expected some of {', '.join(ARMS)}, got {unknown[0]!r}")
-    same = [arm for arm in options.arms if arm in OF_DEPTH and not options.has_depth]
+    same = [arm for arm in options.arms if arm in (WITHOUT_DEPTH if options.has_depth else OF_DEPTH)]
     if same:
-        raise SystemExit(f"--arms: {same[0]!r} changes nothing with --source {options.source}, whose pairs lack depth")
+        pairs = "pairs have depth" if options.has_depth else "pairs lack depth"
+        raise SystemExit(f"--arms: {same[0]!r} changes nothing with --source {options.source}, whose {pairs}")
     torch.set_num_threads(options.threads)
     result = _read(options)
     if options.source == "own":
