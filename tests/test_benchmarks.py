@@ -273,16 +273,26 @@ def test_arms_that_would_change_nothing_and_arms_of_other_names_are_refused(benc
     learning = benchmark("learning")
     with pytest.raises(SystemExit, match="lack depth"):
         learning.main(learning.Options(arms=("each key point, no depth",), source="own"))
+    with pytest.raises(SystemExit, match="pairs have depth"):
+        learning.main(learning.Options(arms=("each key point, trust region",), source="relief"))
     with pytest.raises(SystemExit, match="expected some of"):
         learning.main(learning.Options(arms=("each keypoint",)))
 
 
 @pytest.mark.parametrize(
-    "arm", ["no logarithm", "no trust region", "no depth", "positions the other way", "its own credit"]
+    ("arm", "source"),
+    [
+        ("no logarithm", "relief"),
+        ("no trust region", "relief"),
+        ("no depth", "relief"),
+        ("positions the other way", "relief"),
+        ("its own credit", "relief"),
+        ("trust region", "places"),
+    ],
 )
-def test_each_variant_changes_the_recipe_and_keeps_seed_steps_and_rate(benchmark, arm):
+def test_each_variant_changes_the_recipe_and_keeps_seed_steps_and_rate(benchmark, arm, source):
     learning = benchmark("learning")
-    options = learning.Options(source="relief", steps=7)
+    options = learning.Options(source=source, steps=7)
     recipe, variant = (learning.REINFORCED[name](3, options) for name in ("each key point", f"each key point, {arm}"))
     assert variant != recipe
     shared = [(each.seed, each.steps, each.learning_rate, each.schedule) for each in (recipe, variant)]
@@ -328,6 +338,22 @@ def test_products_of_different_draws_have_no_noise_in_them(benchmark):
     assert float(credit.product(one, one)) == pytest.approx(4.0, abs=0.2)
     assert float(credit.product(one, 2 * two)) == pytest.approx(8.0, abs=0.4)
     assert float((one * one).sum(-1).mean()) > 35
+
+
+def test_a_ratio_to_a_signal_that_may_be_zero_is_a_bound(benchmark):
+    ratio = benchmark("gradient_estimators").ratio
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.randint(20, (2000, 20), generator=generator)
+    noise = torch.full((20,), 100.0)
+    spread = torch.randn(20, generator=generator)
+    found = ratio(noise, 1 + 0.1 * spread, draw)
+    assert found["low"] < found["mean"] < found["high"]
+    assert found["mean"] == pytest.approx(100, rel=0.1)
+    assert found["high"] / found["low"] < 1.2
+    bound = ratio(noise, 0.1 + spread - spread.mean(), draw)
+    assert 100 < float(bound.removeprefix("signal not found, above ")) < 1000
+    assert ratio(noise, -1 + 0.1 * spread, draw) == "signal not found"
+    assert ratio(noise, torch.zeros(20), draw) == "no noise"
 
 
 def test_wins_and_losses_are_told_in_the_same_words(benchmark):
