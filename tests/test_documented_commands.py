@@ -29,6 +29,7 @@ OPTIONS_OF_OTHERS = {
     "--ways": "benchmarks/main_job.py",
     "--screen": "benchmarks/learning.py",
     "--source": "benchmarks/learning.py",
+    "--arms": "benchmarks/learning.py",
     "--curve-every": "benchmarks/learning.py",
 }
 COLMAP_OPTIONS = {"--database_path", "--image_path", "--output_path"}
