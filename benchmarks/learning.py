@@ -264,10 +264,6 @@ REINFORCED: dict[str, Callable[[int, Options], TrainerOptions]] = {
     "paper": as_in_the_paper,
 }
 ARMS = (*REINFORCED, "control")
-OF_DEPTH = ("each key point, no trust region", "each key point, no depth")
-"""Arms that leave out what only pairs with depth have."""
-WITHOUT_DEPTH = ("each key point, trust region",)
-"""Arms that add what pairs with depth have anyway."""
 
 
 def source_of(trained_on: str, options: Options) -> PosedPairs | RenderedPairs | ReliefPairs:
@@ -388,7 +384,8 @@ def main(options: Options) -> None:
     unknown = [arm for arm in options.arms if arm not in ARMS]
     if unknown:
         raise SystemExit(f"--arms: expected some of {', '.join(ARMS)}, got {unknown[0]!r}")
-    same = [arm for arm in options.arms if arm in (WITHOUT_DEPTH if options.has_depth else OF_DEPTH)]
+    variants = [arm for arm in options.arms if arm.startswith("each key point, ")]
+    same = [arm for arm in variants if REINFORCED[arm](0, options) == on_each_key_point(0, options)]
     if same:
         pairs = "pairs have depth" if options.has_depth else "pairs lack depth"
         raise SystemExit(f"--arms: {same[0]!r} changes nothing with --source {options.source}, whose {pairs}")
