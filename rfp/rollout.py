@@ -54,6 +54,7 @@ from rfp.rewards import (
     AdditiveRewardName,
     PoseErrorReward,
     RewardPerSlotName,
+    callable_name,
 )
 from rfp.robust.options import RansacOptions
 from rfp.robust.relative_pose import RelativePoseEstimator
@@ -299,7 +300,8 @@ def rollout(
         deployed: Also compute the reward of the deployed detector, with noise of its own.
 
     Raises:
-        InputError: no pairs; ``options.control`` asks for what the reward or the estimator does not give.
+        InputError: no pairs; ``options.control`` asks for what the reward or the estimator does not give; a reward that
+            does not return a float for each problem.
     """
     options = RolloutOptions() if options is None else options
     estimator = default_estimator(options) if estimator is None else estimator
@@ -352,15 +354,16 @@ def rollout_on_noise(
     with torch.no_grad(), stage("estimator and reward"):
         correspondences = _correspondences(positions[one], positions[two], matches, truth)
         result = estimator(correspondences, noise.estimator)
-        value = reward(result, correspondences, truth)
+        value = _checked(reward(result, correspondences, truth), reward, correspondences)
         deployed_reward = None
         if noise.deployed is not None:
             deployed = _deployed_correspondences(network, features, distribution, truth, options)
-            deployed_reward = reward(estimator(deployed, noise.deployed), deployed, truth)[:, 0, 0]
+            of_deployed = reward(estimator(deployed, noise.deployed), deployed, truth)
+            deployed_reward = _checked(of_deployed, reward, deployed)[:, 0, 0]
     control = value_of_keypoints = None
     if options.control.values != "none":
         with stage("matches"):
-            additive = _additive_reward(reward, options.control)
+            additive = additive_reward(reward, options.control)
             with torch.set_grad_enabled(positions_learn):
                 values = _candidate_values(candidates, positions[one], positions[two], result, truth, additive, options)
             control = match_expectation(candidates, matches, values, num_keypoints, options.matches, additive.per)
@@ -614,13 +617,36 @@ def _deployed_correspondences(
     return _correspondences(xy_px[one], xy_px[two], every_candidate(candidates), truth)
 
 
-def _additive_reward(reward: Reward, control: ControlOptions) -> AdditiveReward:
+def _checked(value: Any, reward: Reward, correspondences: Correspondences) -> Float[Tensor, "*B"]:
+    """What a reward returned, if it is one number a problem; whether they are finite only the device knows."""
+    points = correspondences.x1
+    expected = tuple(points.shape[:-2])
+    found = f"{tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+    if not isinstance(value, Tensor) or not value.is_floating_point() or tuple(value.shape) != expected:
+        raise InputError(
+            f"the reward {callable_name(reward)} expected to return a tensor of floats, one a problem, {expected}, got "
+            f"{found}; what runs on the host goes through rfp.rewards.host_reward"
+        )
+    if value.device != points.device:
+        raise InputError(
+            f"the reward {callable_name(reward)} expected to return a tensor on {points.device}, got one on "
+            f"{value.device}; what runs on the host goes through rfp.rewards.host_reward"
+        )
+    return value
+
+
+def additive_reward(reward: Reward, control: ControlOptions) -> AdditiveReward:
+    """The reward whose expectation ``control`` asks for.
+
+    Raises:
+        InputError: it asks for that of ``reward``, which does not add over matches.
+    """
     if control.values in ADDITIVE_REWARDS:
         return ADDITIVE_REWARDS[control.values]
     if not isinstance(reward, AdditiveReward):
         raise InputError(
-            f"control.values='reward' expected a reward with match_values, got {type(reward).__name__}; choose one of "
-            f"{', '.join(ADDITIVE_REWARDS)} beside it"
+            f"control.values='reward' expected a reward that adds over matches, got {callable_name(reward)}; choose "
+            f"one of {', '.join(ADDITIVE_REWARDS)} beside it"
         )
     return reward
 

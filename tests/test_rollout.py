@@ -521,7 +521,7 @@ def test_controls_that_cannot_be_are_refused(pairs):
         RolloutOptions(num_match_draws=1, control=ControlOptions("disk", "independent_draw"))
     with pytest.raises(rfp.InputError, match="a reward per slot"):
         replace(CONTROLLED, matches=MatchOptions(candidates="reciprocal"))
-    with pytest.raises(rfp.InputError, match="with match_values"):
+    with pytest.raises(rfp.InputError, match="adds over matches"):
         rollout(
             TinyTestNetwork(),
             pairs[:1],

@@ -4,12 +4,16 @@ Exit codes: 0 done, 1 the run failed, 2 bad input or usage. An error is one line
 traceback.
 """
 
+import io
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Annotated, Any, Union
+
+from rfp.records import InputError
 
 DESCRIPTION = "Train local features on the task they are used for: reinforced feature points."
 
@@ -18,8 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are said on stderr, on one line."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")  # OpenCV's own lines about a broken image, beside ours
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    from rfp.records import InputError
-
     usual_format, warnings.formatwarning = warnings.formatwarning, _format_warning
     try:
         if arguments in (["--version"], ["-V"]):
@@ -86,22 +88,38 @@ def _parse(arguments: list[str]) -> tuple[Any, Callable[[Any], Any]]:
     if resumed:
         module = {"train": training_command, "pretrain": pretraining_command}[chosen]
         start = tyro.conf.subcommand(chosen, default=module.defaults_to_resume(resumed))
-    elif chosen == "train" and "--paper" in said:
-        start = tyro.conf.subcommand("train", default=training_command.defaults_of_the_paper())
-    elif chosen == "train" and "--each-key-point" in said:
-        recipe = training_command.defaults_of_each_key_point(with_depth="--data" not in said)
-        start = tyro.conf.subcommand("train", default=recipe)
+    elif chosen in ("train", "diagnose") and said & {"--paper", "--each-key-point"}:
+        recipes = {"paper": "--paper" in said, "each_key_point": "--each-key-point" in said}
+        options = training_command.usual_options(**recipes, with_depth="--data" not in said)
+        command = {"train": training_command.Train, "diagnose": diagnose.Diagnose}[chosen]
+        start = tyro.conf.subcommand(chosen, default=command(**recipes, trainer=options))
     alternatives = tuple(
         Annotated[options, start if start and name == chosen else tyro.conf.subcommand(name)]
         for options, (name, _) in commands.items()
     )
-    command = tyro.cli(
-        Union[alternatives],  # type: ignore[valid-type, arg-type]  # noqa: UP007
-        args=arguments,
-        prog="rfp",
-        description=DESCRIPTION,
-    )
+    said_by_tyro = io.StringIO()
+    try:
+        with redirect_stderr(said_by_tyro):
+            command = tyro.cli(
+                Union[alternatives],  # type: ignore[valid-type, arg-type]  # noqa: UP007
+                args=arguments,
+                prog="rfp",
+                description=DESCRIPTION,
+            )
+    except SystemExit as finished:
+        refused = _input_error_behind(finished)
+        if refused is not None:
+            raise refused from None
+        sys.stderr.write(said_by_tyro.getvalue())
+        raise
     return command, commands[type(command)][1]
+
+
+def _input_error_behind(finished: BaseException | None) -> InputError | None:
+    """What one of our options said for which tyro ends the program, with a box around it and a name of its own."""
+    while finished is not None and not isinstance(finished, InputError):
+        finished = finished.__cause__ or finished.__context__
+    return finished
 
 
 def _run_to_resume(arguments: list[str]) -> Path | None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from rfp.cli.device import choose_device
 from rfp.cli.output import check_can_write, write_figures
-from rfp.cli.training_command import MAIN_JOB
+from rfp.cli.training_command import MAIN_JOB, usual_options
 from rfp.cli.training_sets import VALIDATION_SEED
 from rfp.cli.verdict import verdict
 from rfp.data.sets import open_posed_pairs
@@ -27,6 +27,8 @@ from rfp.reinforce.gradient_noise import NoiseToSignal
 from rfp.rollout import default_estimator, rollout
 from rfp.training.diagnosis import FEWEST, Diagnosis, diagnose
 from rfp.training.drift import Drift
+from rfp.training.idle_options import check_effect
+from rfp.training.objective import check_reward, reward_by_options
 from rfp.training.options import TrainerOptions
 from rfp.training.rollout_metrics import deployed_keypoints
 
@@ -40,6 +42,7 @@ class Diagnose:
     In use:
       before a run:        rfp diagnose --network tiny --data data/castle --output diagnosis.png
       what noise does:     rfp diagnose --rollout.num-match-draws 6 --baseline mean
+      that of the recipe:  rfp diagnose --each-key-point
       a run so far:        rfp diagnose --network runs/castle/last.safetensors --start tiny
     """
 
@@ -59,6 +62,10 @@ class Diagnose:
     """Pairs, evenly spaced in the data."""
     draws: int = 64
     """Rollouts of each pair, each as large as one of training."""
+    paper: bool = False
+    """As of rfp train: the policy and objective of the paper as defaults."""
+    each_key_point: bool = False
+    """As of rfp train: the recipe of TrainerOptions.each_key_point as defaults."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     output: Path | None = None
@@ -77,7 +84,13 @@ def run(command: Diagnose) -> None:
             f"expected --pairs and --draws of at least {FEWEST}, got {command.pairs} and {command.draws}; "
             "8 and 64 are usual"
         )
-    options, device = command.trainer, choose_device(command.device)
+    options = command.trainer
+    if command.paper and command.each_key_point:
+        raise InputError("--paper and --each-key-point are two recipes; leave one out")
+    check_reward(reward_by_options(options), options)
+    usual = usual_options(paper=command.paper, each_key_point=command.each_key_point, with_depth=not command.data)
+    check_effect(options, usual)
+    device = choose_device(command.device)
     network = load_network(command.network).to(device)
     start = None if command.start is None else load_network(command.start).to(device)
     pairs = _pairs(command, device)

@@ -15,6 +15,8 @@ from rfp.records import InputError
 from rfp.rewards import BY_DEPTH
 from rfp.rollout import RolloutOptions
 from rfp.training.checkpoint import check_no_run, first_difference
+from rfp.training.idle_options import check_effect
+from rfp.training.objective import check_reward, reward_by_options
 from rfp.training.options import TrainerOptions, options_from_json
 from rfp.training.run_identity import lasting_options
 
@@ -82,17 +84,13 @@ class Train:
     trainer: Annotated[TrainerOptions, tyro.conf.arg(name="")] = MAIN_JOB
 
 
-def defaults_of_the_paper() -> Train:
-    """The command with the paper's policy and baseline, to be overridden by what is said beside ``--paper``."""
-    options = replace(MAIN_JOB, rollout=RolloutOptions.paper(), baseline="mean", keypoint_weight=1.0, averaging=0.0)
-    return Train(paper=True, trainer=options)
-
-
-def defaults_of_each_key_point(*, with_depth: bool) -> Train:
-    """The command with that recipe, to be overridden by what is said beside ``--each-key-point``."""
-    worth = "reprojection_count" if with_depth else "sampson_count"
-    options = TrainerOptions.each_key_point(worth, steps=300)
-    return Train(each_key_point=True, trainer=options)
+def usual_options(*, paper: bool, each_key_point: bool, with_depth: bool) -> TrainerOptions:
+    """The options of a command with ``--paper``, ``--each-key-point`` or neither, to be overridden by what is said."""
+    if paper:
+        return replace(MAIN_JOB, rollout=RolloutOptions.paper(), baseline="mean", keypoint_weight=1.0, averaging=0.0)
+    if each_key_point:
+        return TrainerOptions.each_key_point("reprojection_count" if with_depth else "sampson_count", steps=300)
+    return MAIN_JOB
 
 
 def defaults_to_resume(folder: Path) -> Train:
@@ -129,13 +127,18 @@ def check(command: Train) -> None:
     """Refuse what cannot work before anything is rendered or read."""
     if command.image_size < SMALLEST_IMAGE:
         raise InputError(f"--image-size: expected at least {SMALLEST_IMAGE} pixels, got {command.image_size}; try 320")
-    by_depth = [name for name in (command.trainer.reward, command.trainer.rollout.control.values) if name in BY_DEPTH]
+    options = command.trainer
+    named = (options.reward, *(term.partition("=")[0] for term in options.reward_terms), options.rollout.control.values)
+    by_depth = [name for name in named if name in BY_DEPTH]
     if command.data and by_depth:
         raise InputError(
             f"{by_depth[0]} expected pairs with depth, and folders have none; choose sampson, or no --data"
         )
     if command.paper and command.each_key_point:
         raise InputError("--paper and --each-key-point are two recipes; leave one out")
+    check_reward(reward_by_options(options), options)
+    if options.curriculum.on and not command.data:
+        raise InputError("--curriculum.share is for --data; rendered pairs are new at every step, leave it out")
     if command.in_relief and (command.data or command.photographs is None):
         raise InputError("--in-relief: expected --photographs FOLDER and no --data; they are what stands out")
     if not command.in_relief and command.relief != ReliefOptions():
@@ -163,6 +166,9 @@ def check(command: Train) -> None:
         raise InputError("--image-size is for folders; rendered scenes have --scenes.image-size HEIGHT WIDTH")
     if command.resume is not None:
         _check_resumes_what_began(command)
+    else:
+        usual = usual_options(paper=command.paper, each_key_point=command.each_key_point, with_depth=not command.data)
+        check_effect(options, usual)
     check_can_write(command.json)
     if command.output is not None and command.resume is None:
         check_no_run(command.output)
@@ -172,6 +178,13 @@ def _check_resumes_what_began(command: Train) -> None:
     """Refuse options that contradict those the run began with: the trainer would, but only after the first table."""
     began = defaults_to_resume(command.resume)  # type: ignore[arg-type]
     free = {"report", "rendered_report", "device", "json", "profile", "paper", "each_key_point", "resume", "output"}
+    schedule = command.trainer.schedule
+    goes_over_all_steps = schedule == began.trainer.schedule and schedule.on and schedule.steps is None
+    if goes_over_all_steps and command.trainer.steps != began.trainer.steps:
+        raise InputError(
+            f"--resume {command.resume}: the run's schedule ends with step {began.trainer.steps}, so that --steps "
+            "cannot change; a new run with --schedule.steps beyond its --steps leaves room"
+        )
     before, now = ({key: value for key, value in asdict(run).items() if key not in free} for run in (began, command))
     before["trainer"], now["trainer"] = lasting_options(began.trainer), lasting_options(command.trainer)
     difference = first_difference(before, now)

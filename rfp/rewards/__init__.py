@@ -14,6 +14,7 @@ from rfp.rewards.named import (
     RewardName,
     RewardPerSlotName,
     WeightedSum,
+    callable_name,
     compose,
     reward_of_terms,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "SampsonReward",
     "ThresholdReward",
     "WeightedSum",
+    "callable_name",
     "compose",
     "host_reward",
     "mean_match_value",

@@ -52,19 +52,58 @@ class WeightedSum:
         return sum(others, start=first)
 
 
+@dataclass(frozen=True)
+class AdditiveSum(WeightedSum):
+    """The weighted sum of rewards that add over matches and divide by the same number: it adds over matches, too."""
+
+    terms: tuple[tuple[float, AdditiveReward], ...]
+
+    @property
+    def per(self) -> Literal["match", "slot"]:
+        """What the sums are divided by."""
+        return self.terms[0][1].per
+
+    def match_values(self, correspondences: Correspondences, geometry: TwoViewGeometry) -> Float[Tensor, "*B M"]:
+        """The weighted sum of each match's values."""
+        first, *others = [weight * reward.match_values(correspondences, geometry) for weight, reward in self.terms]
+        return sum(others, start=first)
+
+
 def compose(
     terms: Sequence[tuple[float, Callable[..., Float[Tensor, "*B"]]]],
 ) -> Callable[..., Float[Tensor, "*B"]]:
-    """The weighted sum of rewards as one reward.
+    """The weighted sum of rewards as one reward; it adds over matches where all of them do, per the same number.
 
     >>> reward = compose([(1.0, PoseErrorReward()), (0.1, InlierReward())])
 
     Raises:
-        InputError: no terms.
+        InputError: no terms, a weight that is not finite, or none but zeros.
     """
     if not terms:
         raise InputError("expected at least one (weight, reward) term, got none")
+    weights = [weight for weight, _ in terms]
+    if not all(map(math.isfinite, weights)) or not any(weights):
+        raise InputError(f"expected finite weights, one of them other than 0, got {weights}: that teaches nothing")
+    additive = [(weight, reward) for weight, reward in terms if isinstance(reward, AdditiveReward)]
+    if len(additive) == len(terms) and len({reward.per for _, reward in additive}) == 1:
+        return AdditiveSum(tuple(additive))
     return WeightedSum(tuple(terms))
+
+
+def callable_name(black_box: Any) -> str:
+    """What tells a reward or an estimator from another one, the same in every process: no address in memory.
+
+    Its representation where its class defines one (a dataclass has one), else the name of the function or class.
+
+    >>> callable_name(PoseErrorReward()), callable_name(len)
+    ('PoseErrorReward()', 'len')
+    """
+    kind = type(black_box)
+    named = getattr(black_box, "__qualname__", None)
+    if named is not None:
+        return named
+    text = repr(black_box) if kind.__repr__ is not object.__repr__ else kind.__qualname__
+    return kind.__qualname__ if " at 0x" in text else text
 
 
 def reward_of_terms(terms: Sequence[str]) -> Callable[..., Float[Tensor, "*B"]]:

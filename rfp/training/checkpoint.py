@@ -141,16 +141,16 @@ def write_json(path: Path, value: Any) -> None:
 
 def first_difference(began: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any] | None = None) -> str | None:
     """What tells the options of a run from those that it began with, in words; None if nothing does."""
-    before = _flat(defaults or {}) | _flat(began)
-    for name, value in _flat(now).items():
+    before = flat_names(defaults or {}) | flat_names(began)
+    for name, value in flat_names(now).items():
         if before.get(name) != value:
             return f"the run began with {name} {before.get(name)}, now it is {value}"
     return None
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_names(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested options by their dotted names, so that a message can name the one that differs."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        flat |= flat_names(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat

@@ -1,4 +1,4 @@
-"""How far a network has moved from the one that a run began with: on a few fixed pairs, at each validation."""
+"""How far a network has moved from the one that a run began with: on a few fixed pairs, when validation is due."""
 
 from collections.abc import Sequence
 
@@ -15,13 +15,18 @@ from rfp.rollout import FeatureNetwork, GroupedFeatures, extract_features
 NUM_PAIRS = 4
 
 
+def evenly_spaced(number: int) -> list[int]:
+    """Four of so many, the first and the last among them; all of fewer."""
+    return sorted({round(k * (number - 1) / (NUM_PAIRS - 1)) for k in range(NUM_PAIRS)})
+
+
 class Drift:
     """What a network says about a few images at the start, to compare it with later."""
 
     @torch.no_grad()
     def __init__(self, network: FeatureNetwork, pairs: Sequence[PosedPair], options: KeypointOptions):
         """Remember what ``network`` is now, on four of the pairs, evenly spaced. It should be in eval mode."""
-        chosen = sorted({round(k * (len(pairs) - 1) / (NUM_PAIRS - 1)) for k in range(NUM_PAIRS)})
+        chosen = evenly_spaced(len(pairs))
         device = device_of(network)  # type: ignore[arg-type]
         self.images = [image.to(device) for k in chosen for image in (pairs[k].image1, pairs[k].image2)]
         self.options = options

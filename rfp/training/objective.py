@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from rfp.records import InputError
+from rfp.policy.match_expectation import check_exact
+from rfp.records import InputError, MatchExpectation
 from rfp.reinforce import RewardMemory, coefficient_of_others, log_utility, own_match_surrogate, surrogate_loss
-from rfp.rewards import REWARDS, reward_of_terms
-from rfp.rollout import Reward, Rollout
+from rfp.rewards import REWARDS, callable_name, reward_of_terms
+from rfp.rollout import Reward, Rollout, additive_reward
 from rfp.stages import stage
 from rfp.training.options import TrainerOptions
 from rfp.training.rollout_metrics import rollout_metrics
@@ -18,6 +19,27 @@ from rfp.training.rollout_metrics import rollout_metrics
 def reward_by_options(options: TrainerOptions) -> Reward:
     """The reward by its name, or the weighted sum of several."""
     return reward_of_terms(options.reward_terms) if options.reward_terms else REWARDS[options.reward]
+
+
+def check_reward(reward: Reward, options: TrainerOptions) -> None:
+    """Refuse options that ask of a reward what it does not give, before anything is drawn.
+
+    Raises:
+        InputError: an expectation of a reward that does not add over matches, or that is not exact for the options'
+            draws; positions that would follow another reward than the descriptors.
+    """
+    control = options.rollout.control
+    if control.values == "none":
+        return
+    additive = additive_reward(reward, control)
+    check_exact(options.rollout.matches, additive.per)
+    exact = additive == reward and options.control_coefficient == 1.0
+    if options.rollout.position_gradient and options.match_utility == "reward" and not exact:
+        raise InputError(
+            "rollout.position_gradient with match_utility='reward' expected rollout.control.values='reward' and "
+            f"control_coefficient=1, got {control.values!r} and {options.control_coefficient!r} beside the reward "
+            f"{callable_name(reward)}: positions would follow another aim than the descriptors"
+        )
 
 
 def reinforce(
@@ -73,24 +95,36 @@ def loss_of_rollout(
         reference: What the options' baseline subtracts, where it comes from outside the draws.
         weight: Of each pair.
     """
-    coefficient = options.control_coefficient
-    if rolled.control is not None and coefficient == "estimated":
-        coefficient = coefficient_of_others(rolled.reward, rolled.control, valid=rolled.valid)
+    reward, control, coefficient, of_matches = rolled.reward, rolled.control, options.control_coefficient, None
+    if options.match_utility == "log_of_keypoints":
+        of_matches = -_utility(rolled, options.utility_floor)
+    elif options.match_utility == "control":
+        expected = _control(rolled).expected.mean(dim=-1)
+        of_matches = -expected.mean(dim=-1)
+        reward, control = expected.detach().unsqueeze(-1).expand_as(reward), None
+    if control is not None and coefficient == "estimated":
+        coefficient = coefficient_of_others(reward, control, valid=rolled.valid)
     return surrogate_loss(
-        rolled.reward,
+        reward,
         rolled.log_prob_keypoints,
         rolled.log_prob_matches,
         baseline=options.baseline,
         reference=reference,
-        control=rolled.control,
+        control=control,
         coefficient=1.0 if isinstance(coefficient, str) else coefficient,
         valid=rolled.valid,
         weight=weight,
         of_keypoints=_own_credit(rolled) if options.keypoint_credit == "own_matches_biased" else None,
-        of_matches=-_utility(rolled, options.utility_floor) if options.match_utility == "log_of_keypoints" else None,
+        of_matches=of_matches,
         keypoint_weight=options.keypoint_weight,
         match_weight=options.match_weight,
     )
+
+
+def _control(rolled: Rollout) -> MatchExpectation:
+    if rolled.control is None:
+        raise InputError("match_utility='control' expected a reward in rollout.control.values, got none")
+    return rolled.control
 
 
 def _own_credit(rolled: Rollout) -> Float[Tensor, "B"]:

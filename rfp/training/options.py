@@ -72,10 +72,12 @@ class TrainerOptions:
     keypoint_credit: Literal["draw", "own_matches_biased"] = "draw"
     """What a key point is reinforced with: the reward of the whole draw, or, as in DISK, what its own matches add to
     the reward of the rollout's control; less noise by orders of magnitude, and a bias."""
-    match_utility: Literal["reward", "log_of_keypoints"] = "reward"
-    """What the descriptors follow, and with rollout.position_gradient the positions: the reward, or the mean over key
-    points of the logarithm of what each one's matches are worth under the rollout's control; see
-    ``rfp.reinforce.keypoint_utility``. The logarithm is exact, and needs matches by reciprocal choice."""
+    match_utility: Literal["reward", "control", "log_of_keypoints"] = "reward"
+    """What the descriptors follow, and with rollout.position_gradient the positions: the reward; the expectation of the
+    rollout's control alone, which the key points follow, too, in place of the reward, and for which a geometry that was
+    estimated is held fixed; or the mean over key points of the logarithm of what each one's matches are worth under the
+    control, see ``rfp.reinforce.keypoint_utility``. The latter two are exact but for the draws of key points (and
+    estimates); the logarithm needs matches by reciprocal choice."""
     utility_floor: float = 0.1
     """ε of the logarithm: a key point whose matches are worth less counts as one without a counterpart. The true pose
     calls a match right that lies along the epipolar line by chance, and at 1e-3 such matches are what is learned."""
@@ -159,12 +161,18 @@ class TrainerOptions:
             raise InputError(f"expected a control_coefficient of 'estimated' or a finite number, got {coefficient!r}")
 
     def _check_utility(self) -> None:
-        if self.match_utility not in ("reward", "log_of_keypoints"):
-            raise InputError(f"expected a match_utility of reward or log_of_keypoints, got {self.match_utility!r}")
+        if self.match_utility not in ("reward", "control", "log_of_keypoints"):
+            raise InputError(
+                f"expected a match_utility of reward, control or log_of_keypoints, got {self.match_utility!r}"
+            )
         if not 0.0 < self.utility_floor < math.inf:
             raise InputError(f"expected utility_floor above 0, got {self.utility_floor}; 0.1 is usual")
         matches, control = self.rollout.matches, self.rollout.control
-        if self.match_utility != "reward" and (matches.candidates != "reciprocal" or control.values == "none"):
+        if self.match_utility == "control" and control.values == "none":
+            raise InputError("match_utility='control' expected rollout.control.values with a reward, got none")
+        if self.match_utility == "log_of_keypoints" and (
+            matches.candidates != "reciprocal" or control.values == "none"
+        ):
             raise InputError(
                 f"match_utility={self.match_utility!r} expected rollout.matches.candidates='reciprocal' and "
                 "rollout.control.values with a reward per slot that adds over matches, got "

@@ -1,9 +1,9 @@
 """The training loop: roll out, reinforce, step; validate under deployment and keep the best weights."""
 
-import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from rfp.models.pretrained import WEIGHTS_FILE, network_name, save_weights
 from rfp.models.state import device_of, in_channels_last, in_eval_mode
 from rfp.records import InputError, PosedPair
 from rfp.reinforce import RewardMemory
+from rfp.rewards import callable_name
 from rfp.rollout import (
     FeatureNetwork,
     Reward,
@@ -41,10 +42,10 @@ from rfp.training.checkpoint import (
     write_json,
 )
 from rfp.training.curriculum import Curriculum, hardness_of, pair_statistics
-from rfp.training.drift import Drift
+from rfp.training.drift import NUM_PAIRS, Drift, evenly_spaced
 from rfp.training.interruption import Interruption, deferred_interruption
 from rfp.training.metrics_log import METRICS_NAME, VALIDATIONS_NAME, MetricsLog, rows_on_host
-from rfp.training.objective import clip_gradients, reinforce, reward_by_options, step_where
+from rfp.training.objective import check_reward, clip_gradients, reinforce, reward_by_options, step_where
 from rfp.training.options import JudgeOptions, TrainerOptions
 from rfp.training.parameters import no_feature_network, parameter_groups, trainable_parameters
 from rfp.training.parts import Part, gradient_norms, network_parts
@@ -88,7 +89,8 @@ class Trainer:
         """Prepare to train ``network``, which lies on the device to train on; it is changed in place.
 
         Raises:
-            InputError: the network lacks ``extract`` or ``describe``, or has nothing to train.
+            InputError: the network lacks ``extract`` or ``describe``, or has nothing to train; options that ask of the
+                reward what it does not give.
         """
         if not isinstance(network, FeatureNetwork):
             raise no_feature_network(network)
@@ -96,6 +98,7 @@ class Trainer:
         self.options = TrainerOptions() if options is None else options
         self.estimator = default_estimator(self.options.rollout) if estimator is None else estimator
         self.reward = reward_by_options(self.options) if reward is None else reward
+        check_reward(self.reward, self.options)
         self.device = device_of(network)
         self.parameters = trainable_parameters(network, self.options.frozen)
         self.parts: dict[str, Part] = {}
@@ -136,6 +139,8 @@ class Trainer:
         """
         if not isinstance(pairs, PairStream) and len(pairs) == 0:
             raise InputError("expected at least one pair to train on, got none; check the data folders")
+        if isinstance(pairs, PairStream) and self.options.curriculum.on:
+            raise InputError("a curriculum is for data sets; a stream makes new pairs at every step: leave it out")
         folder = None if output is None else prepare_run_folder(output, resume=resume)
         if folder is None and resume:
             raise InputError("expected a run folder to resume from, got none; give output=")
@@ -283,9 +288,9 @@ class _RunState:
         path = None if folder is None else folder / METRICS_NAME
         kept = self.step if resume else None
         self.log = MetricsLog(path, keep_up_to_step=kept)
-        path = None if folder is None or validation is None else folder / VALIDATIONS_NAME
+        path = None if folder is None else folder / VALIDATIONS_NAME
         self.validation_log = MetricsLog(path, keep_up_to_step=kept)
-        self.drift = None if validation is None else self._drift_from_start(validation)
+        self.drift = self._drift_from_start()
         self.curriculum = self._curriculum(restored)
         self.statistics: list[Tensor] = []
         self.pending: list[tuple[int, dict[str, float], dict[str, Tensor]]] = []
@@ -394,8 +399,6 @@ class _RunState:
         options, pairs = self.options, self.pairs
         if not options.curriculum.on:
             return None
-        if isinstance(pairs, PairStream):
-            raise InputError("a curriculum is for data sets; a stream makes new pairs at every step: leave it out")
         hardness = None
         if restored is None and options.curriculum.warmup_steps > 0:
             hardness = hardness_of(pairs, lambda chosen: judged(self.network, chosen, options.judge).errors_deg)
@@ -447,6 +450,11 @@ class _RunState:
         if not self.pending:
             return
         for row in rows_on_host(self.pending):
+            if not math.isfinite(row["reward"]):
+                raise InputError(
+                    f"step {row['step']}: the reward {callable_name(self.trainer.reward)} gave values that are not "
+                    "finite; return the worst value where an estimate failed (the last checkpoint is as it was)"
+                )
             row["seconds"] = self.seconds
             self.skipped += int(row["skipped"])
             self.log.append(row)
@@ -457,13 +465,13 @@ class _RunState:
             self.on_step(self.log.rows[-1])
 
     def _validate(self) -> None:
-        if self.validation is None:
-            return
         with stage("validation"), self._averaged_weights():
+            drift = {} if self.drift is None else self.drift(self.network)  # type: ignore[arg-type]
+            if self.validation is None:
+                self.validation_log.append({"step": self.step, **drift})
+                return
             report = judged(self.network, self.validation, self.options.judge)
             score = report.auc[self.options.judge.select_on]
-            assert self.drift is not None
-            drift = self.drift(self.network)  # type: ignore[arg-type]
             self.validations.append({"step": self.step, "auc": dict(report.auc), **drift})
             auc = {f"auc_{threshold}": value for threshold, value in report.auc.items()}
             self.validation_log.append({"step": self.step, **auc, **drift})
@@ -475,10 +483,28 @@ class _RunState:
         if self.on_validation is not None:
             self.on_validation(self.step, report)
 
-    def _drift_from_start(self, validation: Sequence[PosedPair]) -> Drift:
-        """Measures how far the network moves from what it was before the first step, resumed or not."""
+    def _drift_from_start(self) -> Drift | None:
+        """Measures how far the network moves from what it was before the first step, resumed or not.
+
+        On pairs that validate, else on some that teach; None where none of these can be read.
+        """
+        watched = self._watched_pairs() if self.validation is None else self.validation
+        if not watched:
+            return None
         with holding(self.network, self.start), in_eval_mode(self.network):
-            return Drift(self.network, validation, self.options.rollout.keypoints)  # type: ignore[arg-type]
+            return Drift(self.network, watched, self.options.rollout.keypoints)  # type: ignore[arg-type]
+
+    def _watched_pairs(self) -> Sequence[PosedPair]:
+        """A few of the pairs that teach, the same in every part of a run."""
+        if isinstance(self.pairs, PairStream):
+            generator = torch.Generator(device=self.trainer.device)
+            generator.manual_seed(stream_seed(self.options.seed, -1))  # no step has these
+            return self.pairs.draw(NUM_PAIRS, generator=generator)
+        watched = []
+        for number in evenly_spaced(len(self.pairs)):
+            with suppress(InputError):  # the loader says which image cannot be read
+                watched.append(self.pairs[number])
+        return watched
 
     def _state(self) -> TrainingState:
         return TrainingState(
@@ -518,11 +544,10 @@ def _identity(
     trainer: Trainer, pairs: PairSequence | PairStream, validation: Sequence[PosedPair] | None
 ) -> dict[str, Any]:
     """What a resumed run must share with its beginning. The number of steps may grow; how pairs are read is free."""
-    reward: Any = trainer.reward
     return {
         **lasting_options(trainer.options),
         "data": describe_pairs(pairs),
         "validation": None if validation is None else describe_pairs(validation),
-        "estimator": type(trainer.estimator).__name__,
-        "reward": repr(reward) if dataclasses.is_dataclass(reward) else type(reward).__name__,
+        "estimator": callable_name(trainer.estimator),
+        "reward": callable_name(trainer.reward),
     }

@@ -22,6 +22,13 @@ SMALL = [
 ]
 
 
+REFUSED = (
+    (["--each-key-point", "--paper"], "two recipes"),
+    (["--each-key-point", "--reward", "pose_error"], "--reward: has no effect"),
+    (["--rollout.control.values", "reward"], "adds over matches"),
+)
+
+
 @pytest.fixture
 def test_network(monkeypatch):
     monkeypatch.setattr(command, "load_network", lambda name: TinyTestNetwork().eval())
@@ -45,9 +52,18 @@ def test_a_diagnosis_is_printed_drawn_and_written(session_pairs_folder, tmp_path
     assert (tmp_path / "page.png").stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures("test_network")
+def test_the_recipes_of_training_are_diagnosed_by_the_same_flags(session_pairs_folder, tmp_path):
+    small = [*SMALL[:-4], "--rollout.ransac.num-hypotheses", "16"]
+    figures = tmp_path / "figures.json"
+    data = ["--network", "test", "--data", str(session_pairs_folder), "--json", str(figures)]
+    assert main(["diagnose", *data, *small, "--each-key-point"]) == 0
+    assert json.loads(figures.read_text())["trainer"]["match_utility"] == "log_of_keypoints"
+
+
 def test_what_cannot_work_is_one_line(session_pairs_folder, capsys):
     data = ["--data", str(session_pairs_folder)]
-    for wrong, word in ((["--draws", "2"], "--draws"), (["--pairs", "99"], "at most the 5 pairs")):
+    for wrong, word in ((["--draws", "2"], "--draws"), (["--pairs", "99"], "at most the 5 pairs"), *REFUSED):
         assert main(["diagnose", *data, "--device", "cpu", *wrong]) == 2
         error = capsys.readouterr().err
         assert word in error.splitlines()[-1]

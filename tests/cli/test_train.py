@@ -115,8 +115,9 @@ def test_where_there_is_depth_the_recipe_is_paid_by_it(tmp_path, capsys):
 
 def test_folders_have_no_depth_to_be_paid_by(session_pairs_folder, tmp_path, capsys):
     output = tmp_path / "run"
-    assert train(session_pairs_folder, output, "--steps", "1", "--reward", "reprojection") == 2
-    says(capsys, "pairs with depth")
+    for reward in (["--reward", "reprojection"], ["--reward-terms", "pose_error=1", "reprojection=1"]):
+        assert train(session_pairs_folder, output, "--steps", "1", *reward) == 2
+        says(capsys, "pairs with depth")
 
 
 def test_two_report_sets_of_one_name_both_stand_in_the_table(session_pairs_folder, tmp_path):
@@ -213,8 +214,15 @@ def test_what_must_fail_fails_before_anything_is_rendered(tmp_path, capsys, monk
     (tmp_path / "checkpoint.pt").touch()
     assert main(["train", *RENDERED, "--output", str(tmp_path)]) == 2
     says(capsys, "--resume")
-    assert main(["train", *RENDERED, "--frozen", "nothing.*"]) == 2
-    says(capsys, "nothing.*")
+    for wrong, *words in (
+        (["--frozen", "nothing.*"], "nothing.*"),
+        (["--curriculum.share", "0.5"], "--curriculum.share is for --data"),
+        (["--rollout.control.values", "reward"], "adds over matches, got PoseErrorReward"),
+        (["--each-key-point", "--reward", "pose_error"], "--reward: has no effect"),
+        (["--schedule.final-rate", "0.1"], "--schedule.final-rate: has no effect"),
+    ):
+        assert main(["train", *RENDERED, *wrong]) == 2
+        says(capsys, *words)
 
 
 @pytest.mark.gpu
@@ -289,7 +297,7 @@ def test_every_way_to_steady_a_run_is_a_flag_and_a_schedule_keeps_its_length(ses
     assert {"kl_start", "drift_start", "entropy_share_keypoints", "learning_rate", "temperature"} <= set(rows[1])
     assert rows[1]["temperature"] == 0.1
     assert main(["train", "--resume", str(output), "--steps", "3"]) == 2
-    says(capsys, "schedule.steps 2", "3")
+    says(capsys, "ends with step 2", "--schedule.steps")
 
 
 def test_an_output_that_cannot_be_a_folder_is_one_line(session_pairs_folder, tmp_path, capsys):
@@ -306,3 +314,5 @@ def test_an_unknown_network_is_one_line(session_pairs_folder, tmp_path, capsys):
 def test_impossible_options_are_one_line(session_pairs_folder, tmp_path, capsys):
     assert train(session_pairs_folder, tmp_path / "run", "--rollout.num-match-draws", "1") == 2
     says(capsys, "leave_one_out", "at least 2 draws")
+    assert train(session_pairs_folder, tmp_path / "run", "--rollout.num-match-draws", "0") == 2
+    assert capsys.readouterr().err.startswith("rfp: error: expected num_keypoint_draws")

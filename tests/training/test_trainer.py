@@ -18,7 +18,7 @@ from rfp.policy.keypoints import KeypointOptions
 from rfp.policy.matches import MatchOptions
 from rfp.records import InputError
 from rfp.reinforce import RewardMemory
-from rfp.rewards import EpipolarReward, SampsonReward
+from rfp.rewards import EpipolarReward, SampsonReward, compose, host_reward
 from rfp.robust.options import RansacOptions
 from rfp.rollout import ControlOptions, RolloutOptions, rollout
 from rfp.training import JudgeOptions, Trainer, TrainerOptions
@@ -137,7 +137,10 @@ def test_a_stream_gives_new_pairs_at_every_step_and_the_same_in_every_run_of_the
     monkeypatch.setattr(NoisyStream, "draw", watched)
     for seed in (0, 0, 1):
         Trainer(TinyTestNetwork(), replace(OPTIONS, steps=2, seed=seed)).fit(NoisyStream(pairs))
-    first, second, first_again, second_again, other, _ = seen
+    # The first of each run are the pairs on which its drift is measured.
+    watched, first, second, watched_again, first_again, second_again, _, other, _ = seen
+    assert torch.equal(watched, watched_again)
+    assert not torch.equal(watched, first)
     assert not torch.equal(first, second)
     assert torch.equal(first, first_again)
     assert torch.equal(second, second_again)
@@ -198,6 +201,82 @@ def test_a_run_with_an_average_resumes_bit_for_bit(pairs, tmp_path):
     Trainer(parted, replace(options, steps=3)).fit(pairs, output=tmp_path)
     Trainer(parted, options).fit(pairs, output=tmp_path, resume=True)
     assert equal(weights(whole), weights(parted))
+
+
+def of_gradients(network, pair, options):
+    """The gradients of one step on given draws, nothing of it clipped."""
+    trainer = Trainer(network, replace(options, augment=False, clip_norm=1e9))
+    trainer.gradient_step([[pair]], torch.optim.SGD(trainer.parameters, lr=0.0), torch.Generator().manual_seed(0))
+    return {name: value.grad.clone() for name, value in network.named_parameters() if value.grad is not None}
+
+
+def test_the_control_alone_is_the_reward_itself_where_both_are_the_same(pairs):
+    """The exact expectation of right matches, followed as such or as a reward that it is the control of."""
+    network = TinyTestNetwork()
+    rollout_options = replace(OPTIONS.rollout, control=ControlOptions("epipolar"))
+    followed = {"reward": "epipolar", "control_coefficient": 1.0, "rollout": rollout_options}
+    as_reward = of_gradients(network, pairs[0], replace(OPTIONS, **followed))
+    alone = of_gradients(network, pairs[0], replace(OPTIONS, match_utility="control", rollout=rollout_options))
+    assert alone.keys() == as_reward.keys()
+    for name, gradient in alone.items():
+        torch.testing.assert_close(gradient, as_reward[name], rtol=1e-3, atol=1e-6)
+    assert alone["descriptors.weight"].abs().max() > 1e-4
+    assert alone["heat.weight"].abs().max() > 1e-4
+
+
+def test_the_control_alone_takes_the_geometry_of_an_independent_draw_and_no_truth(pairs):
+    network = TinyTestNetwork()
+    control = ControlOptions("sampson", "independent_draw")
+    options = replace(OPTIONS, match_utility="control", rollout=replace(OPTIONS.rollout, control=control))
+    gradients = of_gradients(network, pairs[0], options)
+    turned = replace(pairs[0], R=pairs[0].R.mT, t=-pairs[0].t)  # another truth, which only the logged reward sees
+    for name, gradient in of_gradients(network, turned, options).items():
+        torch.testing.assert_close(gradient, gradients[name], rtol=0, atol=0)
+    assert gradients["descriptors.weight"].abs().max() > 1e-5
+    generator = torch.Generator().manual_seed(0)
+    rolled = rollout(network.eval(), [pairs[0]], options=options.rollout, generator=generator)
+    expected = torch.autograd.grad(-rolled.control.expected.mean(), network.descriptors.weight)[0]
+    torch.testing.assert_close(gradients["descriptors.weight"], expected, rtol=1e-3, atol=1e-6)
+
+
+MOVING = replace(
+    OPTIONS,
+    reward="sampson_count",
+    control_coefficient=1.0,
+    rollout=replace(
+        OPTIONS.rollout,
+        matches=MatchOptions(candidates="reciprocal", temperature=0.1),
+        control=ControlOptions("reward"),
+        subpixel=True,
+        position_gradient=True,
+    ),
+)
+
+
+def test_positions_follow_no_other_aim_than_the_descriptors(pairs):
+    Trainer(TinyTestNetwork(), MOVING)
+    by_name = replace(MOVING.rollout, control=ControlOptions("sampson_count"))
+    Trainer(TinyTestNetwork(), replace(MOVING, rollout=by_name))
+    for wrong in (
+        {"reward": "pose_error", "rollout": by_name},
+        {"control_coefficient": "estimated"},
+        {"control_coefficient": 0.5},
+    ):
+        with pytest.raises(InputError, match="positions would follow another aim"):
+            Trainer(TinyTestNetwork(), replace(MOVING, **wrong))
+    alone = {"reward": "pose_error", "rollout": by_name, "match_utility": "control"}
+    Trainer(TinyTestNetwork(), replace(MOVING, **alone))
+
+
+def test_the_expectation_of_a_reward_that_does_not_add_is_refused_at_once_and_a_sum_of_some_adds():
+    with pytest.raises(InputError, match="adds over matches, got PoseErrorReward"):
+        Trainer(TinyTestNetwork(), replace(MOVING, reward="pose_error"))
+    with pytest.raises(InputError, match="a reward per slot"):
+        Trainer(TinyTestNetwork(), replace(MOVING, reward="sampson"))
+    Trainer(TinyTestNetwork(), replace(MOVING, reward_terms=("sampson_count=1", "disk_count=0.5")))
+    mixed = compose([(1.0, SampsonReward()), (0.5, SampsonReward(per="slot"))])
+    with pytest.raises(InputError, match="adds over matches"):
+        Trainer(TinyTestNetwork(), MOVING, reward=mixed)
 
 
 REMEMBERING = replace(OPTIONS, baseline="moving_average", normalize_rewards=True)
@@ -372,12 +451,8 @@ def test_a_frozen_pattern_that_matches_nothing_is_refused():
 def test_a_gradient_that_is_not_finite_is_skipped_and_counted(pairs):
     network = TinyTestNetwork()
     before = weights(network)
-
-    def infinite(result, correspondences, truth):
-        spread = torch.arange(result.valid.numel()).reshape(result.valid.shape).float()
-        return spread * float("inf")
-
-    summary = Trainer(network, OPTIONS, reward=infinite).fit(pairs)
+    network.heat.weight.register_hook(lambda gradient: gradient * float("inf"))
+    summary = Trainer(network, OPTIONS).fit(pairs)
     assert summary.skipped_steps == OPTIONS.steps
     assert equal(weights(network), before)
 
@@ -386,17 +461,55 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted(pairs):
 def test_a_skipped_step_moves_nothing_by_momentum(pairs, spoilt):
     """After one good step Adam has a momentum; a gradient that is not finite, or zero, must not set it free."""
     network = TinyTestNetwork()
-    calls, seen = [], []
-
-    def good_once(result, correspondences, truth):
-        calls.append(None)
-        spread = torch.arange(result.valid.numel()).reshape(result.valid.shape).float()
-        return spread if len(calls) == 1 else spread * spoilt
-
+    seen = []
+    for parameter in network.parameters():
+        parameter.register_hook(lambda gradient: gradient * spoilt if seen else gradient)
     options = replace(OPTIONS, steps=4, log_every=1, warmup_steps=0)
-    Trainer(network, options, reward=good_once).fit(pairs, on_step=lambda row: seen.append(weights(network)))
+    Trainer(network, options).fit(pairs, on_step=lambda row: seen.append(weights(network)))
     assert not equal(seen[0], weights(TinyTestNetwork()))
     assert equal(seen[0], seen[-1])
+
+
+def returning(value):
+    return lambda result, correspondences, truth: value(result.valid)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize(
+    ("reward", "words"),
+    [
+        (returning(lambda valid: None), "got NoneType"),
+        (returning(lambda valid: valid), "of torch.bool"),
+        (returning(lambda valid: valid.float().numpy()), "got ndarray; what runs on the host goes through"),
+        (returning(lambda valid: valid.float().mean()), r"\(2, 2, 2\), got \(\) of torch.float32"),
+        (returning(lambda valid: torch.full(valid.shape, float("nan"))), "step 1: .* not finite"),
+    ],
+)
+def test_what_a_black_box_returns_is_checked(pairs, reward, words):
+    network = TinyTestNetwork()
+    before = weights(network)
+    with pytest.raises(InputError, match=words) as caught:
+        Trainer(network, OPTIONS, reward=reward).fit(pairs)
+    assert "the reward returning.<locals>.<lambda>" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert equal(weights(network), before)
+
+
+def test_a_run_goes_on_only_with_the_black_box_that_it_began_with(pairs, tmp_path):
+    def failures(result, correspondences, truth):
+        return result.valid.float()
+
+    def share(result, correspondences, truth):
+        return result.valid.float() * 0.5
+
+    for wrap in (host_reward, lambda function: function):
+        folder = tmp_path / wrap.__name__.strip("<>")
+        begin = replace(OPTIONS, steps=3)
+        Trainer(TinyTestNetwork(), begin, reward=wrap(failures)).fit(pairs, output=folder)
+        with pytest.raises(InputError, match=r"the run began with reward .*failures.*, now it is .*share"):
+            Trainer(TinyTestNetwork(), OPTIONS, reward=wrap(share)).fit(pairs, output=folder, resume=True)
+        resumed = Trainer(TinyTestNetwork(), OPTIONS, reward=wrap(failures)).fit(pairs, output=folder, resume=True)
+        assert resumed.steps == OPTIONS.steps
 
 
 def test_accumulated_batches_give_the_mean_gradient(pairs, monkeypatch):
