@@ -75,7 +75,8 @@ def run_seed(seed: int, options: Options) -> dict[str, Any]:
 
 def main(options: Options) -> None:
     """Run every seed, writing the results as they come."""
-    result: dict[str, Any] = {"machine": machine(), "before": judge(rfp.load_pretrained("aliked-t16")), "seeds": []}
+    before = judge(rfp.load_pretrained("aliked-t16"), with_pairs=True)
+    result: dict[str, Any] = {"machine": machine(), "before": before, "seeds": []}
     for seed in options.seeds:
         result["seeds"].append(run_seed(seed, options))
         options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
 """Does training on the pose improve the pose, on photographs that training did not see?
 
     RFP_DATA=... python benchmarks/learning.py --screen                 # one seed, two folds of the training places
-    RFP_DATA=... python benchmarks/learning.py --json docs/results/learning.json
     RFP_DATA=... python benchmarks/learning.py --source relief --photographs FOLDER   # trained on single photographs
     RFP_DATA=... python benchmarks/learning.py --source own --json docs/results/learning_own_place.json
 
@@ -16,7 +15,7 @@ places that it did not see, which is where options may be chosen; without it, on
 place and is judged on the pairs among the others, as somebody would who fine-tunes on a place of his own; the others
 of the first place chose options, those of the second nothing. With ``--source others`` each place is left out in turn:
 an arm trains on the pairs of all other places and is judged on those of that one. A run that was cut off goes on from
-its folder, and the file gets each figure as it comes.
+its folder, and the file gets each figure as it comes; both are of one start, by its weights, and one kind of pairs.
 """
 
 import json
@@ -29,6 +28,7 @@ from typing import Any, Literal
 import torch
 import tyro
 from learning_figures import beyond_control, changes, print_changes
+from learning_identity import check_same, photographs_digest, short_digest, weights_digest
 from machine import machine
 from report_sets import REPORT, SETTINGS, data_root
 from torch import nn
@@ -103,6 +103,22 @@ class Options:
     """Folder of the run folders."""
     json: Path | None = None
     """Where to write the figures; those that are there are kept."""
+
+    def settings(self) -> dict[str, Any]:
+        """What all runs of a file share, but for the machine: digests of the start and of the photographs among it."""
+        shared: dict[str, Any] = {
+            "start": f"{self.network} ({weights_digest(rfp.load_network(self.network))})",
+            "source": self.source,
+            "bfloat16": self.bfloat16,
+            "curve every": self.curve_every,
+        }
+        if self.photographs is not None:
+            shared["photographs"] = photographs_digest(self.photographs)
+        if self.source == "relief":
+            shared["relief"] = asdict(self.relief)
+        if self.source == "rendered":
+            shared["difficulty"] = self.difficulty
+        return shared
 
     @property
     def has_depth(self) -> bool:
@@ -301,7 +317,8 @@ def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Mo
     rate = "" if options.learning_rate is None else f"-rate_{options.learning_rate:g}"
     place = trained_on.replace("+", "_").replace(" ", "_")
     words = arm.replace(", ", "_").replace(" ", "_")
-    output = options.runs / f"{place}-{words}-{options.steps}{rate}-seed_{seed}"
+    of_settings = short_digest(options.settings())
+    output = options.runs / f"{place}-{words}-{options.steps}{rate}-seed_{seed}-{of_settings}"
     pairs = source_of(trained_on, options)
     curve = None if options.curve_every is None else PairsThatChoose()
     looks: dict[str, Any] = {} if options.curve_every is None else {"validate_every": options.curve_every}
@@ -390,7 +407,7 @@ def main(options: Options) -> None:
         pairs = "pairs have depth" if options.has_depth else "pairs lack depth"
         raise SystemExit(f"--arms: {same[0]!r} changes nothing with --source {options.source}, whose {pairs}")
     torch.set_num_threads(options.threads)
-    result = _read(options)
+    result = _read(options, options.settings())
     if options.source == "own":
         folds = {place: (place,) for place in OWN}
     elif options.source == "others":
@@ -408,10 +425,15 @@ def main(options: Options) -> None:
     print_changes(result["changes"])
 
 
-def _read(options: Options) -> dict[str, Any]:
+def _read(options: Options, settings: dict[str, Any]) -> dict[str, Any]:
+    """The file's figures so far, which must be of the same start, pairs and judges."""
+    settings = {**settings, "judged": "screen" if options.screen else "report"}
     if options.json is not None and options.json.is_file():
-        return json.loads(options.json.read_text())
-    return {"machine": machine(), "network": options.network, "steps": options.steps, "runs": [], "changes": []}
+        found = json.loads(options.json.read_text())
+        check_same(found, settings, options.json)
+        return found
+    head = {"machine": machine(), "settings": settings, "network": options.network, "steps": options.steps}
+    return {**head, "runs": [], "changes": []}
 
 
 def _is_there(key: dict[str, Any], result: dict[str, Any], options: Options) -> bool:

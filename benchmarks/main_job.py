@@ -125,7 +125,7 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     result: dict[str, Any] = {"machine": {**machine(), "device": options.device}, "main_job_runs": []}
     if options.real:
-        result["real_before"] = judge(rfp.load_pretrained("tiny").to(options.device))
+        result["real_before"] = judge(rfp.load_pretrained("tiny").to(options.device), with_pairs=True)
     with ThreadPoolExecutor(options.jobs) as pool:
         runs = [pool.submit(run, way, seed, options) for way in options.ways for seed in options.seeds]
         for done in runs:

@@ -23,19 +23,28 @@ def data_root() -> Path:
     return Path(root)
 
 
-def judge(network) -> dict[str, Any]:
-    """AUC by setting and set, pooled and one by one."""
+def judge(network, *, with_pairs: bool = False) -> dict[str, Any]:
+    """AUC by setting and set, pooled and one by one; on demand the scene and the images of each pair.
+
+    An interval of changes needs the latter: pairs that share an image are not independent.
+    """
     root, figures = data_root(), {}
     for name, setting in SETTINGS.items():
         budget = {key: setting[key] for key in ("num_keypoints", "max_error_px")}
         by_set = {}
         errors: list[float] = []
+        scenes: list[str] = []
+        images: list[list[int]] = []
         for folder in REPORT:
             pairs = PosedPairs(root / folder, image_size=setting["image_size"])
             report = rfp.evaluate(network, pairs, estimator="poselib", **budget)
             by_set[folder] = {"auc": report.auc, "num_failed": report.num_failed, "num_pairs": report.num_pairs}
             errors += report.errors_deg
+            scenes += report.pair_scenes
+            images += report.pair_images  # numbered within a scene
         figures[name] = {"pooled": keyed_auc(errors), "sets": by_set, "errors_deg": [round(e, 3) for e in errors]}
+        if with_pairs:
+            figures[name]["pairs"] = {"scenes": scenes, "images": images}
     return figures
 
 

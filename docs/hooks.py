@@ -4,13 +4,15 @@ Figures are never typed: where a results file is missing, the page says that not
 """
 
 import json
-import random
 import re
 import statistics
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rfp import pose_auc
+from rfp.evaluation.bootstrap import RESAMPLES, image_counts, pair_counts
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -58,7 +60,7 @@ def render_finetuning(content: dict[str, Any]) -> str:
         rows = _weights_rows({weights: figures[setting] for weights, figures in judged.items()})
         parts.append(
             f"AUC@5/10/20 at {setting}; change of the mean clipped accuracy at 10° over the same pairs, with its 95 % "
-            f"bootstrap interval:\n\n{_table(rows)}"
+            f"bootstrap interval over the images:\n\n{_table(rows)}"
         )
     rows = [
         {
@@ -119,7 +121,8 @@ def render_main_job(content: dict[str, Any]) -> str:
             for weights, figures in (run["real"] or {}).items():
                 judged[f"{run['way']}, seed {run['seed']}, {weights}"] = figures[setting]
         rows = _weights_rows(judged)
-        parts.append(f"The same weights on photographs, AUC@5/10/20 at {setting}:\n\n{_table(rows)}")
+        judged_at = f"AUC@5/10/20 at {setting}, intervals over the images"
+        parts.append(f"The same weights on photographs, {judged_at}:\n\n{_table(rows)}")
     return "\n\n".join([*parts, _render_group(content["machine"])])
 
 
@@ -220,10 +223,11 @@ def render_ways(content: dict[str, Any]) -> str:
         row: dict[str, Any] = {"way": way, "seeds judged": ", ".join(str(run["seed"]) for run in judged) or "none"}
         for setting, before in content["real_before"].items() if judged else ():
             gains = [_gains(before["errors_deg"], run["real"]["last"][setting]["errors_deg"]) for run in judged]
-            row[setting] = _mean_interval(gains)
+            row[setting] = _mean_interval(gains, before.get("pairs"))
         rows.append(row)
     before = "; ".join(f"{setting}: {_slashed(row['pooled'])}" for setting, row in content["real_before"].items())
-    parts.append(f"The last weights on photographs, before {before}; change as above:\n\n{_table(rows)}")
+    text = f"The last weights on photographs, before {before}; change as above, its interval over the images:"
+    parts.append(f"{text}\n\n{_table(rows)}")
     return "\n\n".join([*parts, _render_group(content["machine"])])
 
 
@@ -285,7 +289,7 @@ def _weights_rows(judged: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for weights, figures in judged.items():
         aucs = {"pooled": figures["pooled"], **{name: figures["sets"][name]["auc"] for name in before["sets"]}}
-        change = paired_change(before["errors_deg"], figures["errors_deg"])
+        change = paired_change(before["errors_deg"], figures["errors_deg"], pairs=before.get("pairs"))
         rows.append({"weights": weights, "change": change, **{name: _slashed(auc) for name, auc in aucs.items()}})
     return rows
 
@@ -303,9 +307,11 @@ def _pooled_changes(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def paired_change(before: list[float], after: list[float], *, threshold: float = 10.0) -> str:
+def paired_change(
+    before: list[float], after: list[float], *, threshold: float = 10.0, pairs: dict[str, Any] | None = None
+) -> str:
     """Mean change of max(0, 1 - e / threshold) over the pairs, in percent, with its 95 % bootstrap interval."""
-    return _interval(_gains(before, after, threshold))
+    return _interval(_gains(before, after, threshold), pairs)
 
 
 def _gains(before: list[float], after: list[float], threshold: float = 10.0) -> list[float]:
@@ -313,18 +319,27 @@ def _gains(before: list[float], after: list[float], threshold: float = 10.0) -> 
     return [max(0.0, 1 - a / threshold) - max(0.0, 1 - b / threshold) for b, a in zip(before, after, strict=True)]
 
 
-def _interval(gains: list[float]) -> str:
-    """The mean gain in percent with its 95 % bootstrap interval over the pairs."""
+def _interval(gains: list[float], pairs: dict[str, Any] | None = None) -> str:
+    """The mean gain in percent with its 95 % bootstrap interval.
+
+    Over the images of each scene where ``pairs`` says which they are, else over the pairs: rendered ones share no
+    image.
+    """
     if not any(gains):
         return "none"
-    draw = random.Random(0)
-    means = sorted(100 * sum(draw.choices(gains, k=len(gains))) / len(gains) for _ in range(2000))
-    return f"{100 * sum(gains) / len(gains):+.2f} ({means[50]:+.2f} to {means[1949]:+.2f})"
+    generator = torch.Generator().manual_seed(0)
+    if pairs is None:
+        counts = pair_counts(len(gains), RESAMPLES, generator)
+    else:
+        counts = image_counts(torch.tensor(pairs["images"]), pairs["scenes"], RESAMPLES, generator)
+    means = 100 * (counts @ torch.tensor(gains, dtype=counts.dtype)) / counts.sum(dim=1).clamp_min(1)
+    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=means.dtype)).tolist()
+    return f"{100 * sum(gains) / len(gains):+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def _mean_interval(gains: list[list[float]]) -> str:
-    """The same of the mean over runs, pair by pair, so that pairs and not runs are drawn anew."""
-    return _interval([sum(pair) / len(pair) for pair in zip(*gains, strict=True)])
+def _mean_interval(gains: list[list[float]], pairs: dict[str, Any] | None = None) -> str:
+    """The same of the mean over runs, pair by pair, so that images or pairs and not runs are drawn anew."""
+    return _interval([sum(pair) / len(pair) for pair in zip(*gains, strict=True)], pairs)
 
 
 def _slashed(auc: dict[str, float]) -> str:

@@ -5,6 +5,7 @@ import importlib
 import json
 import math
 import mmap
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rfp.data import ReliefOptions, ReliefPairs
 from rfp.evaluation import epipolar_error_px
 from rfp.geometry.epipolar import sampson_distance
 from rfp.geometry.pose import essential_from_pose
+from tests.networks import TinyTestNetwork
 from tests.test_documentation import hooks
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -253,6 +255,38 @@ def test_the_learning_benchmark_trains_and_judges_each_arm_and_keeps_what_it_has
     changed = file.stat().st_mtime_ns
     learning.main(options)
     assert file.stat().st_mtime_ns == changed, "nothing is trained twice"
+    assert written["settings"]["start"].startswith("tiny (")
+    assert written["settings"]["photographs"].startswith("2 photographs, ")
+    moved = rfp.load_network("tiny")
+    torch.nn.init.zeros_(next(moved.parameters()))
+    rfp.models.save_weights(moved, runs / "tiny.safetensors")
+    for other, name in (
+        ({"bfloat16": False}, "bfloat16"),
+        ({"screen": False}, "judged"),
+        ({"relief": ReliefOptions(image_size=(96, 96))}, "relief"),
+        ({"network": str(runs / "tiny.safetensors")}, "start"),
+    ):
+        with pytest.raises(SystemExit, match=f"its runs have {name} .*; give another file"):
+            learning.main(dataclasses.replace(options, **other))
+    file.write_text(json.dumps({name: value for name, value in written.items() if name != "settings"}))
+    with pytest.raises(SystemExit, match="does not say of which start"):
+        learning.main(options)
+
+
+def test_a_start_is_told_by_its_weights_and_photographs_by_their_contents(benchmark, photographs, tmp_path):
+    identity = benchmark("learning_identity")
+    network = TinyTestNetwork()
+    assert identity.weights_digest(network) == identity.weights_digest(TinyTestNetwork())
+    with torch.no_grad():
+        network.heat.bias += 1e-6
+    assert identity.weights_digest(network) != identity.weights_digest(TinyTestNetwork())
+    copied = shutil.copytree(photographs, tmp_path / "copy")
+    before = identity.photographs_digest(photographs)
+    assert identity.photographs_digest(copied) == before
+    (copied / "notes.txt").write_text("no photograph")
+    assert identity.photographs_digest(copied) == before
+    next(copied.rglob("a.png")).rename(copied / "c.png")
+    assert identity.photographs_digest(copied) != before
 
 
 def test_a_curve_looks_on_the_way_and_selects_nothing(benchmark, pairs_folder, photographs, tmp_path, monkeypatch):
