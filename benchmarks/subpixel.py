@@ -1,10 +1,12 @@
 """Whether whole-pixel positions spoil accuracy: at deployment, and in the rewards of training.
 
     RFP_DATA=... python benchmarks/subpixel.py --json docs/results/subpixel.json
+    RFP_DATA=... python benchmarks/subpixel.py --trained start=runs/start paper=runs/paper    # after training
 
 The pairs that train and select (nothing reported is looked at), at 320 px, 512 key points, PoseLib at 1 px: each
 network as it is, and with its sub-pixel step taken away. Then the same draws of training with and without it: the mean
-reward, its spread between draws, and the share of poses below 5°. About four minutes on one free core.
+reward, its spread between draws, and the share of poses below 5°. About four minutes on one core. With ``--trained``
+networks that were trained are deployed both ways: what training on whole pixels did to the step would show there.
 """
 
 from dataclasses import dataclass, replace
@@ -31,6 +33,8 @@ NETWORKS = ("tiny", "aliked-t16")
 class Options:
     """Options of the benchmark."""
 
+    trained: tuple[str, ...] = ()
+    """NAME=NETWORK, run folders or weights files in place of the networks that ship; nothing is drawn from them."""
     rewarded: int = 40
     """Pairs whose draws are rewarded, evenly spaced over all."""
     seed: int = 0
@@ -55,7 +59,10 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     pairs = PosedPairs([data_root() / name for name in SETS], image_size=320)
     deployed, rewarded = [], []
-    for name in NETWORKS:
+    for name, _, path in (text.partition("=") for text in options.trained):
+        deployed.append({"network": name, **deployment(rfp.load_network(path).eval(), pairs)})
+        print(deployed[-1], flush=True)
+    for name in () if options.trained else NETWORKS:
         network = rfp.load_pretrained(name)
         deployed.append({"network": name, **deployment(network, pairs)})
         print(deployed[-1], flush=True)
@@ -63,8 +70,10 @@ def main(options: Options) -> None:
         rewarded += [{"network": name, **row} for row in rewards(network, chosen, options.seed)]
         print(*rewarded[-2:], sep="\n", flush=True)
     if options.json is not None:
-        settings = {"sets": SETS, "pairs": len(pairs), "rewarded": options.rewarded, "seed": options.seed}
-        content = {"deployed": deployed, "draws of training": rewarded, "measured with": {**machine(), **settings}}
+        settings: dict[str, Any] = {"sets": SETS, "pairs": len(pairs)}
+        drawn = {"draws of training": rewarded} if rewarded else {}
+        settings |= {"rewarded": options.rewarded, "seed": options.seed} if rewarded else {}
+        content = {"deployed": deployed, **drawn, "measured with": {**machine(), **settings}}
         write_json(options.json, content)
 
 
