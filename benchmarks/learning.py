@@ -1,7 +1,7 @@
 """Does training on the pose improve the pose, on photographs that training did not see?
 
     RFP_DATA=... python benchmarks/learning.py --screen                 # one seed, two folds of the training places
-    RFP_DATA=... python benchmarks/learning.py --source relief --photographs FOLDER   # trained on single photographs
+    RFP_DATA=... python benchmarks/learning.py --source relief --photographs FOLDER   # of benchmarks/photographs.py
     RFP_DATA=... python benchmarks/learning.py --source own --json docs/results/learning_own_place.json
 
 Every arm starts from the same weights, sees the same pairs in the same order with the same augmentation, and takes as
