@@ -75,6 +75,8 @@ class Options:
     """What to train, by the names of ``ARMS``."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of each arm for each."""
+    mean_of_seeds: bool = False
+    """Judge the mean of the weights of each arm's seeds, too: one network, which all of them taught."""
     screen: bool = False
     """Two folds of the training places and the first seed only; judged at the harder setting with PoseLib."""
     source: Literal["places", "rendered", "relief", "own", "others"] = "places"
@@ -280,6 +282,7 @@ REINFORCED: dict[str, Callable[[int, Options], TrainerOptions]] = {
     "paper": as_in_the_paper,
 }
 ARMS = (*REINFORCED, "control")
+MEAN = ", mean of the seeds' weights"
 
 
 def source_of(trained_on: str, options: Options) -> PosedPairs | RenderedPairs | ReliefPairs:
@@ -365,6 +368,17 @@ def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Mo
     return network.eval(), how
 
 
+def mean_of_weights(networks: Sequence[nn.Module]) -> nn.Module:
+    """The first network with the mean of all their weights."""
+    states = [network.state_dict() for network in networks]
+    mean = {
+        name: torch.stack([state[name] for state in states]).mean(dim=0) if value.is_floating_point() else value
+        for name, value in states[0].items()
+    }
+    networks[0].load_state_dict(mean)
+    return networks[0]
+
+
 class PairsThatChoose(Sequence[rfp.PosedPair]):
     """Every other pair of the places where options may be chosen, at the harder setting's size."""
 
@@ -422,6 +436,8 @@ def main(options: Options) -> None:
         for seed in options.seeds[:1] if options.screen else options.seeds:
             for arm in options.arms:
                 _measure(result, arm, seed, trained_on, judged_on, options)
+        for arm in options.arms if options.mean_of_seeds else ():
+            _measure(result, arm + MEAN, 0, trained_on, judged_on, options)
     print_changes(result["changes"])
 
 
@@ -455,6 +471,10 @@ def _measure(
         return
     if arm == "start":
         network, how = rfp.load_network(options.network).eval(), {}
+    elif arm.endswith(MEAN):
+        seeds = options.seeds[:1] if options.screen else options.seeds
+        networks = [train(arm.removesuffix(MEAN), each, trained_on, options)[0] for each in seeds]
+        network, how = mean_of_weights(networks), {}
     else:
         network, how = train(arm, seed, trained_on, options)
     judged = judge(network, judged_on, options)

@@ -243,8 +243,12 @@ def test_the_learning_benchmark_trains_and_judges_each_arm_and_keeps_what_it_has
     relief = {"source": "relief", "photographs": photographs, "relief": ReliefOptions(image_size=(72, 96))}
     arms = ["matches", "many matches, key points too", "control"]
     options = learning.Options(arms=tuple(arms), steps=1, screen=True, threads=1, runs=runs, json=file, **relief)
+    options = dataclasses.replace(options, mean_of_seeds=True)
     learning.main(options)
     written = json.loads(file.read_text())
+    arms += [f"{arm}, mean of the seeds' weights" for arm in arms]
+    means = {run["arm"]: run["figures"] for run in written["runs"]}
+    assert means["matches, mean of the seeds' weights"] == means["matches"], "of one seed it is that seed's"
     assert [run["arm"] for run in written["runs"]] == ["start", *arms]
     assert [row["arm"] for row in written["changes"]] == arms
     assert all(len(run["figures"]["small, poselib"]["errors_deg"]) == 5 for run in written["runs"])
@@ -271,6 +275,14 @@ def test_the_learning_benchmark_trains_and_judges_each_arm_and_keeps_what_it_has
     file.write_text(json.dumps({name: value for name, value in written.items() if name != "settings"}))
     with pytest.raises(SystemExit, match="does not say of which start"):
         learning.main(options)
+
+
+def test_the_mean_of_weights_is_taken_tensor_by_tensor(benchmark):
+    networks = [TinyTestNetwork(seed=seed) for seed in range(3)]
+    before = [network.descriptors.weight.clone() for network in networks]
+    mean = benchmark("learning").mean_of_weights(networks)
+    torch.testing.assert_close(mean.descriptors.weight, torch.stack(before).mean(0))
+    assert not torch.equal(before[0], before[1])
 
 
 def test_a_start_is_told_by_its_weights_and_photographs_by_their_contents(benchmark, photographs, tmp_path):
