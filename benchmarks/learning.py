@@ -2,7 +2,7 @@
 
     RFP_DATA=... python benchmarks/learning.py --screen                 # one seed, two folds of the training places
     RFP_DATA=... python benchmarks/learning.py --source relief --photographs FOLDER   # of benchmarks/photographs.py
-    RFP_DATA=... python benchmarks/learning.py --source own --json docs/results/learning_own_place.json
+    RFP_DATA=... python benchmarks/learning.py --source own --json own_place.json
 
 Every arm starts from the same weights, sees the same pairs in the same order with the same augmentation, and takes as
 many steps: training on the pose, on right matches (an additive reward whose expectation over matches is exact), the
@@ -109,7 +109,7 @@ class Options:
     def settings(self) -> dict[str, Any]:
         """What all runs of a file share, but for the machine: digests of the start and of the photographs among it."""
         shared: dict[str, Any] = {
-            "start": f"{self.network} ({weights_digest(rfp.load_network(self.network))})",
+            "start": weights_digest(rfp.load_network(self.network)),
             "source": self.source,
             "bfloat16": self.bfloat16,
             "curve every": self.curve_every,

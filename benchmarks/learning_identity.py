@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+from rfp.data.photographs import IMAGE_SUFFIXES
 
 
 def weights_digest(network: nn.Module) -> str:
@@ -22,7 +22,7 @@ def weights_digest(network: nn.Module) -> str:
 
 def photographs_digest(folder: Path) -> str:
     """The number of photographs in a folder, and a digest of their names and contents."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTOGRAPHS)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.relative_to(folder)}\n".encode())
@@ -44,8 +44,8 @@ def check_same(found: Mapping[str, Any], settings: Mapping[str, Any], path: Path
     before = found.get("settings")
     if before is None:
         raise SystemExit(f"--json {path}: does not say of which start and pairs its runs are; give another file")
-    for name, value in json.loads(json.dumps(settings)).items():
-        if before.get(name) != value:
-            raise SystemExit(
-                f"--json {path}: its runs have {name} {before.get(name)!r}, these {value!r}; give another file"
-            )
+    now = json.loads(json.dumps(settings))
+    for name in sorted(before | now):
+        if before.get(name) != now.get(name):
+            difference = f"its runs have {name} {before.get(name)!r}, these {now.get(name)!r}"
+            raise SystemExit(f"--json {path}: {difference}; give another file")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rfp import pose_auc
-from rfp.evaluation.bootstrap import RESAMPLES, image_counts, pair_counts
+from rfp.evaluation.bootstrap import RESAMPLES, image_counts, interval, pair_counts, resampled_mean
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -332,8 +332,8 @@ def _interval(gains: list[float], pairs: dict[str, Any] | None = None) -> str:
         counts = pair_counts(len(gains), RESAMPLES, generator)
     else:
         counts = image_counts(torch.tensor(pairs["images"]), pairs["scenes"], RESAMPLES, generator)
-    means = 100 * (counts @ torch.tensor(gains, dtype=counts.dtype)) / counts.sum(dim=1).clamp_min(1)
-    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=means.dtype)).tolist()
+    between = interval(100 * resampled_mean(torch.tensor(gains, dtype=counts.dtype), counts))
+    low, high = between if between is not None else (float("nan"), float("nan"))
     return f"{100 * sum(gains) / len(gains):+.2f} ({low:+.2f} to {high:+.2f})"
 
 

@@ -621,15 +621,20 @@ def _checked(value: Any, reward: Reward, correspondences: Correspondences) -> Fl
     """What a reward returned, if it is one number a problem; whether they are finite only the device knows."""
     points = correspondences.x1
     expected = tuple(points.shape[:-2])
-    found = f"{tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
-    if not isinstance(value, Tensor) or not value.is_floating_point() or tuple(value.shape) != expected:
+    name = callable_name(reward)
+    if not isinstance(value, Tensor):
         raise InputError(
-            f"the reward {callable_name(reward)} expected to return a tensor of floats, one a problem, {expected}, got "
-            f"{found}; what runs on the host goes through rfp.rewards.host_reward"
+            f"the reward {name} expected to return a tensor, got {type(value).__name__}; what runs on the host goes "
+            "through rfp.rewards.host_reward"
+        )
+    if not value.is_floating_point() or tuple(value.shape) != expected:
+        raise InputError(
+            f"the reward {name} expected to return a float for each problem, {expected}, got {tuple(value.shape)} of "
+            f"{value.dtype}"
         )
     if value.device != points.device:
         raise InputError(
-            f"the reward {callable_name(reward)} expected to return a tensor on {points.device}, got one on "
+            f"the reward {name} expected to return a tensor on {points.device}, got one on "
             f"{value.device}; what runs on the host goes through rfp.rewards.host_reward"
         )
     return value

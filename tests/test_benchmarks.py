@@ -259,7 +259,7 @@ def test_the_learning_benchmark_trains_and_judges_each_arm_and_keeps_what_it_has
     changed = file.stat().st_mtime_ns
     learning.main(options)
     assert file.stat().st_mtime_ns == changed, "nothing is trained twice"
-    assert written["settings"]["start"].startswith("tiny (")
+    assert written["settings"]["start"] == benchmark("learning_identity").weights_digest(rfp.load_network("tiny"))
     assert written["settings"]["photographs"].startswith("2 photographs, ")
     moved = rfp.load_network("tiny")
     torch.nn.init.zeros_(next(moved.parameters()))
@@ -268,6 +268,7 @@ def test_the_learning_benchmark_trains_and_judges_each_arm_and_keeps_what_it_has
         ({"bfloat16": False}, "bfloat16"),
         ({"screen": False}, "judged"),
         ({"relief": ReliefOptions(image_size=(96, 96))}, "relief"),
+        ({"source": "places", "photographs": None}, "photographs"),
         ({"network": str(runs / "tiny.safetensors")}, "start"),
     ):
         with pytest.raises(SystemExit, match=f"its runs have {name} .*; give another file"):

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from rfp.cli.device import choose_device
 from rfp.cli.output import check_can_write, write_figures
-from rfp.cli.training_command import MAIN_JOB, usual_options
+from rfp.cli.training_command import MAIN_JOB, check_what_teaches, usual_options
 from rfp.cli.training_sets import VALIDATION_SEED
 from rfp.cli.verdict import verdict
 from rfp.data.sets import open_posed_pairs
@@ -27,8 +27,7 @@ from rfp.reinforce.gradient_noise import NoiseToSignal
 from rfp.rollout import default_estimator, rollout
 from rfp.training.diagnosis import FEWEST, Diagnosis, diagnose
 from rfp.training.drift import Drift
-from rfp.training.idle_options import check_effect
-from rfp.training.objective import check_reward, reward_by_options
+from rfp.training.idle_options import follows_draws
 from rfp.training.options import TrainerOptions
 from rfp.training.rollout_metrics import deployed_keypoints
 
@@ -85,11 +84,8 @@ def run(command: Diagnose) -> None:
             "8 and 64 are usual"
         )
     options = command.trainer
-    if command.paper and command.each_key_point:
-        raise InputError("--paper and --each-key-point are two recipes; leave one out")
-    check_reward(reward_by_options(options), options)
-    usual = usual_options(paper=command.paper, each_key_point=command.each_key_point, with_depth=not command.data)
-    check_effect(options, usual)
+    recipes = {"paper": command.paper, "each_key_point": command.each_key_point}
+    check_what_teaches(options, usual_options(**recipes, with_depth=not command.data), command.data)
     device = choose_device(command.device)
     network = load_network(command.network).to(device)
     start = None if command.start is None else load_network(command.start).to(device)
@@ -98,7 +94,7 @@ def run(command: Diagnose) -> None:
     with tqdm(total=len(pairs) * command.draws, unit="rollout", disable=None, leave=False) as bar:
         found = diagnose(network, pairs, options, draws=command.draws, generator=generator, on_rollout=bar.update)
     drift = {} if start is None else Drift(start, pairs, options.rollout.keypoints)(network)  # type: ignore[arg-type]
-    sentences = verdict(found, options.pairs_per_step)
+    sentences = verdict(found, options.pairs_per_step, by_draws=any(follows_draws(options)))
     _print(command, found, drift, sentences)
     write_figures(command.json, _figures(command, found, drift, sentences, [pair.name for pair in pairs]))
     if command.output is not None:

@@ -1,6 +1,8 @@
 """The options of ``rfp train``, those of the paper and of a run to resume, and which of them cannot work together."""
 
 import json
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +17,7 @@ from rfp.records import InputError
 from rfp.rewards import BY_DEPTH
 from rfp.rollout import RolloutOptions
 from rfp.training.checkpoint import check_no_run, first_difference
-from rfp.training.idle_options import check_effect
+from rfp.training.idle_options import check_effect, reward_is_only_logged
 from rfp.training.objective import check_reward, reward_by_options
 from rfp.training.options import TrainerOptions, options_from_json
 from rfp.training.run_identity import lasting_options
@@ -85,7 +87,13 @@ class Train:
 
 
 def usual_options(*, paper: bool, each_key_point: bool, with_depth: bool) -> TrainerOptions:
-    """The options of a command with ``--paper``, ``--each-key-point`` or neither, to be overridden by what is said."""
+    """The options of a command with ``--paper``, ``--each-key-point`` or neither, to be overridden by what is said.
+
+    Raises:
+        InputError: both recipes at once.
+    """
+    if paper and each_key_point:
+        raise InputError("--paper and --each-key-point are two recipes; leave one out")
     if paper:
         return replace(MAIN_JOB, rollout=RolloutOptions.paper(), baseline="mean", keypoint_weight=1.0, averaging=0.0)
     if each_key_point:
@@ -123,20 +131,39 @@ def defaults_to_resume(folder: Path) -> Train:
         raise InputError(f"{path}: not the options of a run of rfp train ({error}); give a run folder") from error
 
 
+def check_what_teaches(options: TrainerOptions, usual: TrainerOptions, data: Sequence[Path]) -> None:
+    """Refuse rewards and controls that cannot work, and options without an effect; warn of a reward without one.
+
+    Args:
+        usual: What the options are where nothing is said.
+        data: Folders, which have no depth; none for scenes that are rendered.
+    """
+    named = (options.reward, *(term.partition("=")[0] for term in options.reward_terms), options.rollout.control.values)
+    by_depth = [name for name in named if name in BY_DEPTH]
+    if data and by_depth:
+        raise InputError(
+            f"{by_depth[0]} expected pairs with depth, and folders have none; choose sampson, or no --data"
+        )
+    check_reward(reward_by_options(options), options)
+    check_effect(options, usual)
+    said = (options.reward, options.reward_terms) != (usual.reward, usual.reward_terms)
+    if said and reward_is_only_logged(options):
+        followed = options.rollout.control.values
+        warnings.warn(
+            f"the reward is only logged: what is followed is --rollout.control.values {followed}", stacklevel=2
+        )
+
+
 def check(command: Train) -> None:
     """Refuse what cannot work before anything is rendered or read."""
     if command.image_size < SMALLEST_IMAGE:
         raise InputError(f"--image-size: expected at least {SMALLEST_IMAGE} pixels, got {command.image_size}; try 320")
     options = command.trainer
-    named = (options.reward, *(term.partition("=")[0] for term in options.reward_terms), options.rollout.control.values)
-    by_depth = [name for name in named if name in BY_DEPTH]
-    if command.data and by_depth:
-        raise InputError(
-            f"{by_depth[0]} expected pairs with depth, and folders have none; choose sampson, or no --data"
-        )
-    if command.paper and command.each_key_point:
-        raise InputError("--paper and --each-key-point are two recipes; leave one out")
-    check_reward(reward_by_options(options), options)
+    if command.resume is not None and (command.paper or command.each_key_point):
+        raise InputError(f"--resume {command.resume}: its options hold; leave --paper and --each-key-point out")
+    began = None if command.resume is None else defaults_to_resume(command.resume).trainer
+    recipes = {"paper": command.paper, "each_key_point": command.each_key_point}
+    check_what_teaches(options, began or usual_options(**recipes, with_depth=not command.data), command.data)
     if options.curriculum.on and not command.data:
         raise InputError("--curriculum.share is for --data; rendered pairs are new at every step, leave it out")
     if command.in_relief and (command.data or command.photographs is None):
@@ -166,9 +193,6 @@ def check(command: Train) -> None:
         raise InputError("--image-size is for folders; rendered scenes have --scenes.image-size HEIGHT WIDTH")
     if command.resume is not None:
         _check_resumes_what_began(command)
-    else:
-        usual = usual_options(paper=command.paper, each_key_point=command.each_key_point, with_depth=not command.data)
-        check_effect(options, usual)
     check_can_write(command.json)
     if command.output is not None and command.resume is None:
         check_no_run(command.output)

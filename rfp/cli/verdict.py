@@ -16,6 +16,8 @@ class Sign:
     above: bool
     limit: float
     meaning: str
+    of_draws: bool = False
+    """Whether it speaks of what whole draws earn, and says nothing where nothing is reinforced by that."""
 
     def shows(self, figures: Mapping[str, float]) -> bool:
         """Whether the figure lies beyond the limit."""
@@ -24,8 +26,10 @@ class Sign:
 
 
 SIGNS = (
-    Sign("failed", True, 0.5, "most draws fail: take easier pairs, larger images or more key points"),
-    Sign("agreeing", True, 0.5, "most pairs earn the same whatever is drawn, and teach nothing: take other pairs"),
+    Sign("failed", True, 0.5, "most draws fail: take easier pairs, larger images or more key points", True),
+    Sign(
+        "agreeing", True, 0.5, "most pairs earn the same whatever is drawn, and teach nothing: take other pairs", True
+    ),
     Sign("overlap", False, 0.3, "few of the drawn key points are ever deployed: train what you deploy (nms_radius 2)"),
     Sign("entropy_share_keypoints", True, 0.99, "the detector prefers nothing: it has to be pretrained"),
     Sign("entropy_share_keypoints", False, 0.2, "the detector is nearly certain, its draws are all alike"),
@@ -50,8 +54,12 @@ def steps_in_words(noise: NoiseToSignal, pairs_per_step: int) -> str:
     )
 
 
-def verdict(diagnosis: Diagnosis, pairs_per_step: int) -> list[str]:
-    """Sentences: the signal of what is trained, the noisier of its terms, and every sign that something is wrong."""
+def verdict(diagnosis: Diagnosis, pairs_per_step: int, *, by_draws: bool = True) -> list[str]:
+    """Sentences: the signal of what is trained, the noisier of its terms, and every sign that something is wrong.
+
+    Args:
+        by_draws: Whether anything is reinforced by what whole draws earn.
+    """
     sentences = [steps_in_words(diagnosis.of("both").new_pairs, pairs_per_step)]
     keypoints, matches = (diagnosis.of(term).fixed_pairs for term in ("key points", "matches"))
     if keypoints.resolved and matches.resolved:
@@ -61,6 +69,5 @@ def verdict(diagnosis: Diagnosis, pairs_per_step: int) -> list[str]:
             f"the term of the {noisier} is {max(ratio, 1 / ratio):.1f} times as noisy as that of the {other}"
         )
     figures = diagnosis.mean()
-    return sentences + [
-        f"{sign.name} {figures[sign.name]:.3g}: {sign.meaning}" for sign in SIGNS if sign.shows(figures)
-    ]
+    signs = [sign for sign in SIGNS if (by_draws or not sign.of_draws) and sign.shows(figures)]
+    return sentences + [f"{sign.name} {figures[sign.name]:.3g}: {sign.meaning}" for sign in signs]

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rfp.records import Correspondences, InputError, TwoViewGeometry, map_tensors
+from rfp.rewards.named import callable_name
 
 
 class HostReward:
@@ -18,7 +19,7 @@ class HostReward:
 
     def __repr__(self) -> str:
         # By name and not by address: a run resumes only with the reward that it began with.
-        return f"host_reward({getattr(self.function, '__qualname__', type(self.function).__name__)})"
+        return f"host_reward({callable_name(self.function)})"
 
     def __call__(self, result: Any, correspondences: Correspondences, truth: TwoViewGeometry) -> Float[Tensor, "*B"]:
         """The reward of each problem, on the device of the correspondences.

@@ -1,5 +1,6 @@
 """Rewards by name, as options and the command line know them, and their weighted sums."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,11 +41,16 @@ REWARDS: dict[RewardName, Callable[..., Float[Tensor, "*B"]]] = {
 """All of them, those that judge the estimate first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WeightedSum:
     """The weighted sum of rewards as one reward; ``compose`` makes it."""
 
     terms: tuple[tuple[float, Callable[..., Float[Tensor, "*B"]]], ...]
+
+    def __repr__(self) -> str:
+        # Of functions the names: a run resumes only with the reward that it began with.
+        terms = [f"({weight}, {callable_name(reward)})" for weight, reward in self.terms]
+        return f"WeightedSum(terms=({', '.join(terms)}{',' if len(terms) == 1 else ''}))"
 
     def __call__(self, result: Any, correspondences: Correspondences, truth: TwoViewGeometry) -> Float[Tensor, "*B"]:
         """The reward of each problem."""
@@ -52,7 +58,7 @@ class WeightedSum:
         return sum(others, start=first)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdditiveSum(WeightedSum):
     """The weighted sum of rewards that add over matches and divide by the same number: it adds over matches, too."""
 
@@ -95,13 +101,16 @@ def callable_name(black_box: Any) -> str:
 
     Its representation where its class defines one (a dataclass has one), else the name of the function or class.
 
-    >>> callable_name(PoseErrorReward()), callable_name(len)
-    ('PoseErrorReward()', 'len')
+    >>> callable_name(PoseErrorReward()), callable_name(math.fsum)
+    ('PoseErrorReward()', 'math.fsum')
     """
+    if isinstance(black_box, functools.partial):
+        arguments = [*map(repr, black_box.args), *(f"{name}={value!r}" for name, value in black_box.keywords.items())]
+        return f"partial({', '.join([callable_name(black_box.func), *arguments])})"
     kind = type(black_box)
     named = getattr(black_box, "__qualname__", None)
     if named is not None:
-        return named
+        return f"{black_box.__module__}.{named}"
     text = repr(black_box) if kind.__repr__ is not object.__repr__ else kind.__qualname__
     return kind.__qualname__ if " at 0x" in text else text
 

@@ -252,6 +252,12 @@ class RelativePoseEstimator:
         """Threshold of the inliers in pixels, made a normalised one from the cameras of each problem."""
         self.options = options
         self.common_random_numbers = common_random_numbers
+
+    def __repr__(self) -> str:
+        return (
+            f"RelativePoseEstimator({self.max_error_px}, {self.options}, "
+            f"common_random_numbers={self.common_random_numbers})"
+        )
         """All draws of a pair use the noise of its first one. Matches are in the order of their key points in image 1,
         so that draws with mostly the same matches get mostly the same samples, and their rewards differ by what was
         drawn rather than by the estimator's luck. Each draw's own distribution is as before."""

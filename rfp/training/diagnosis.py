@@ -13,7 +13,7 @@ from rfp.records import InputError, PosedPair
 from rfp.reinforce.gradient_noise import NoiseToSignal, noise_to_signal
 from rfp.reinforce.reward_memory import RewardMemory
 from rfp.rollout import Rollout, default_estimator, rollout
-from rfp.training.objective import loss_of_rollout, remembered_rewards, reward_by_options
+from rfp.training.objective import loss_of_rollout, not_finite, remembered_rewards, reward_by_options
 from rfp.training.options import TrainerOptions
 from rfp.training.parts import Part, network_parts
 from rfp.training.rollout_metrics import rollout_metrics
@@ -108,6 +108,8 @@ def diagnose(
             metrics.append(_means(rows))
         parts = network_parts(network, pairs[0].image1)  # type: ignore[arg-type]
     drawn = torch.stack(rewards).unflatten(0, (len(pairs), draws))
+    if not bool(drawn.isfinite().all()):
+        raise not_finite(reward, "diagnosis")
     return Diagnosis(metrics, drawn, gradients.signals([parts[name] for name in parameters]))
 
 

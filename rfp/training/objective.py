@@ -33,13 +33,23 @@ def check_reward(reward: Reward, options: TrainerOptions) -> None:
         return
     additive = additive_reward(reward, control)
     check_exact(options.rollout.matches, additive.per)
-    exact = additive == reward and options.control_coefficient == 1.0
-    if options.rollout.position_gradient and options.match_utility == "reward" and not exact:
+    by_reward = options.match_utility == "reward" and options.match_weight != 0.0
+    exact = additive == reward and options.control_coefficient == 1.0 and control.geometry == "true"
+    if options.rollout.position_gradient and by_reward and not exact:
         raise InputError(
-            "rollout.position_gradient with match_utility='reward' expected rollout.control.values='reward' and "
-            f"control_coefficient=1, got {control.values!r} and {options.control_coefficient!r} beside the reward "
-            f"{callable_name(reward)}: positions would follow another aim than the descriptors"
+            "rollout.position_gradient with match_utility='reward' expected rollout.control.values='reward', .geometry="
+            f"'true' and control_coefficient=1, got {control.values!r}, {control.geometry!r} and "
+            f"{options.control_coefficient!r} beside the reward {callable_name(reward)}: positions would follow "
+            "another aim than the descriptors"
         )
+
+
+def not_finite(reward: Reward, where: str) -> InputError:
+    """The error for a reward that returned numbers that are not."""
+    return InputError(
+        f"{where}: the reward {callable_name(reward)} gave values that are not finite; return the worst value where an "
+        "estimate failed"
+    )
 
 
 def reinforce(
@@ -63,7 +73,11 @@ def reinforce(
     loss = loss if penalty is None else loss + penalty
     with stage("backward"):
         (loss * scale).backward()
-    return rollout_metrics(rolled, options.rollout.keypoints)
+    metrics = rollout_metrics(rolled, options.rollout.keypoints)
+    if rolled.deployed_reward is not None:
+        number = rolled.valid.sum().clamp_min(1)
+        metrics["reward_deployed"] = torch.where(rolled.valid, rolled.deployed_reward, 0.0).sum() / number
+    return metrics
 
 
 def remembered_rewards(
@@ -78,7 +92,7 @@ def remembered_rewards(
         remembered, spread = memory.read(number)
         reference = remembered if options.baseline == "moving_average" else reference
         weight = 1.0 / spread if options.normalize_rewards else None
-        memory.update(number, rolled.reward, rolled.valid)
+        memory.update(number, _followed_rewards(rolled, options), rolled.valid)
     return reference, weight
 
 
@@ -95,13 +109,15 @@ def loss_of_rollout(
         reference: What the options' baseline subtracts, where it comes from outside the draws.
         weight: Of each pair.
     """
-    reward, control, coefficient, of_matches = rolled.reward, rolled.control, options.control_coefficient, None
+    control, coefficient, of_matches = rolled.control, options.control_coefficient, None
+    reward = _followed_rewards(rolled, options)
     if options.match_utility == "log_of_keypoints":
         of_matches = -_utility(rolled, options.utility_floor)
     elif options.match_utility == "control":
-        expected = _control(rolled).expected.mean(dim=-1)
-        of_matches = -expected.mean(dim=-1)
-        reward, control = expected.detach().unsqueeze(-1).expand_as(reward), None
+        # As in the surrogate of a reward with c = 1, whose exact part is shrunk as the drawn one would be.
+        shrunk = 1.0 - 1.0 / reward.shape[-1] if options.baseline == "mean" else 1.0
+        of_matches = -shrunk * _control(rolled).expected.mean(dim=(-2, -1))
+        control = None
     if control is not None and coefficient == "estimated":
         coefficient = coefficient_of_others(reward, control, valid=rolled.valid)
     return surrogate_loss(
@@ -119,6 +135,13 @@ def loss_of_rollout(
         keypoint_weight=options.keypoint_weight,
         match_weight=options.match_weight,
     )
+
+
+def _followed_rewards(rolled: Rollout, options: TrainerOptions) -> Float[Tensor, "B S T"]:
+    """What whole draws are reinforced by: their rewards, or the control's expectation in place of them."""
+    if options.match_utility != "control":
+        return rolled.reward
+    return _control(rolled).expected.detach().mean(dim=-1, keepdim=True).expand_as(rolled.reward)
 
 
 def _control(rolled: Rollout) -> MatchExpectation:

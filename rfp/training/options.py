@@ -151,6 +151,17 @@ class TrainerOptions:
                 "over matches, got none"
             )
         self._check_utility()
+        draws = self.rollout.num_keypoint_draws * self.rollout.num_match_draws
+        if self.curriculum.on and draws < 2:
+            raise InputError(
+                f"curriculum.share {self.curriculum.share} expected several draws of each pair, since it looks at how "
+                "much their rewards differ, got one; raise rollout.num_keypoint_draws or .num_match_draws"
+            )
+        taught = self.keypoint_weight, self.match_weight, self.entropy_weight
+        if not any(taught) and not self.trust.on:
+            raise InputError(
+                "expected a keypoint_weight or match_weight other than 0, got none: nothing would be learned"
+            )
         check_baseline(self.baseline, self.rollout.num_keypoint_draws, self.rollout.num_match_draws)
         if self.reward_terms:
             reward_of_terms(self.reward_terms)
@@ -170,6 +181,11 @@ class TrainerOptions:
         matches, control = self.rollout.matches, self.rollout.control
         if self.match_utility == "control" and control.values == "none":
             raise InputError("match_utility='control' expected rollout.control.values with a reward, got none")
+        if self.match_utility == "control" and self.baseline == "self_critical":
+            raise InputError(
+                "match_utility='control' expected another baseline than self_critical, the deployed detector's reward, "
+                "which is not the control's"
+            )
         if self.match_utility == "log_of_keypoints" and (
             matches.candidates != "reciprocal" or control.values == "none"
         ):

@@ -45,7 +45,14 @@ from rfp.training.curriculum import Curriculum, hardness_of, pair_statistics
 from rfp.training.drift import NUM_PAIRS, Drift, evenly_spaced
 from rfp.training.interruption import Interruption, deferred_interruption
 from rfp.training.metrics_log import METRICS_NAME, VALIDATIONS_NAME, MetricsLog, rows_on_host
-from rfp.training.objective import check_reward, clip_gradients, reinforce, reward_by_options, step_where
+from rfp.training.objective import (
+    check_reward,
+    clip_gradients,
+    not_finite,
+    reinforce,
+    reward_by_options,
+    step_where,
+)
 from rfp.training.options import JudgeOptions, TrainerOptions
 from rfp.training.parameters import no_feature_network, parameter_groups, trainable_parameters
 from rfp.training.parts import Part, gradient_norms, network_parts
@@ -450,11 +457,8 @@ class _RunState:
         if not self.pending:
             return
         for row in rows_on_host(self.pending):
-            if not math.isfinite(row["reward"]):
-                raise InputError(
-                    f"step {row['step']}: the reward {callable_name(self.trainer.reward)} gave values that are not "
-                    "finite; return the worst value where an estimate failed (the last checkpoint is as it was)"
-                )
+            if not math.isfinite(row["reward"] + row.get("reward_deployed", 0.0)):
+                raise not_finite(self.trainer.reward, f"step {row['step']}")
             row["seconds"] = self.seconds
             self.skipped += int(row["skipped"])
             self.log.append(row)
@@ -548,6 +552,13 @@ def _identity(
         **lasting_options(trainer.options),
         "data": describe_pairs(pairs),
         "validation": None if validation is None else describe_pairs(validation),
-        "estimator": callable_name(trainer.estimator),
+        "estimator": _estimator_name(trainer),
         "reward": callable_name(trainer.reward),
     }
+
+
+def _estimator_name(trainer: Trainer) -> str:
+    """That of the options' own is its class, as runs of earlier versions have it: its options stand beside it."""
+    usual = default_estimator(trainer.options.rollout)
+    name = callable_name(trainer.estimator)
+    return type(usual).__name__ if name == callable_name(usual) else name

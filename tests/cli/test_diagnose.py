@@ -24,7 +24,8 @@ SMALL = [
 
 REFUSED = (
     (["--each-key-point", "--paper"], "two recipes"),
-    (["--each-key-point", "--reward", "pose_error"], "--reward: has no effect"),
+    (["--each-key-point", "--baseline", "mean"], "--baseline: has no effect"),
+    (["--reward", "reprojection"], "pairs with depth"),
     (["--rollout.control.values", "reward"], "adds over matches"),
 )
 
@@ -53,11 +54,13 @@ def test_a_diagnosis_is_printed_drawn_and_written(session_pairs_folder, tmp_path
 
 
 @pytest.mark.usefixtures("test_network")
-def test_the_recipes_of_training_are_diagnosed_by_the_same_flags(session_pairs_folder, tmp_path):
+def test_the_recipes_of_training_are_diagnosed_by_the_same_flags(session_pairs_folder, tmp_path, capsys):
     small = [*SMALL[:-4], "--rollout.ransac.num-hypotheses", "16"]
     figures = tmp_path / "figures.json"
     data = ["--network", "test", "--data", str(session_pairs_folder), "--json", str(figures)]
-    assert main(["diagnose", *data, *small, "--each-key-point"]) == 0
+    with pytest.warns(UserWarning, match="the reward is only logged"):
+        assert main(["diagnose", *data, *small, "--each-key-point", "--reward", "pose_error"]) == 0
+    assert "agreeing 1: " not in capsys.readouterr().out  # of one draw, that says nothing
     assert json.loads(figures.read_text())["trainer"]["match_utility"] == "log_of_keypoints"
 
 

@@ -218,7 +218,7 @@ def test_what_must_fail_fails_before_anything_is_rendered(tmp_path, capsys, monk
         (["--frozen", "nothing.*"], "nothing.*"),
         (["--curriculum.share", "0.5"], "--curriculum.share is for --data"),
         (["--rollout.control.values", "reward"], "adds over matches, got PoseErrorReward"),
-        (["--each-key-point", "--reward", "pose_error"], "--reward: has no effect"),
+        (["--each-key-point", "--baseline", "mean"], "--baseline: has no effect"),
         (["--schedule.final-rate", "0.1"], "--schedule.final-rate: has no effect"),
     ):
         assert main(["train", *RENDERED, *wrong]) == 2
@@ -276,6 +276,8 @@ def test_a_resumed_run_keeps_its_images_and_its_folder(session_pairs_folder, tmp
     says(capsys, "learning_rate", "0.001")
     assert main(["train", "--resume", str(output), "--output", str(tmp_path / "other")]) == 2
     says(capsys, "--output")
+    assert main(["train", "--resume", str(output), "--each-key-point"]) == 2
+    says(capsys, "its options hold")
 
 
 STABLE = [

@@ -193,6 +193,12 @@ def test_a_stream_has_no_curriculum(pairs):
         trainer(pairs, TinyTestNetwork(), OPTIONS).fit(NoisyStream(pairs))
 
 
+def test_with_one_draw_of_each_pair_there_is_nothing_to_go_by():
+    rollout = replace(OPTIONS.rollout, num_keypoint_draws=1, num_match_draws=1)
+    with pytest.raises(InputError, match="several draws of each pair"):
+        replace(OPTIONS, rollout=rollout, baseline="none")
+
+
 def test_workers_must_not_read_further_ahead_than_is_decided():
     with pytest.raises(InputError, match="log_every of at least that many, got 2"):
         replace(OPTIONS, workers=2)

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from dataclasses import dataclass, replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -18,8 +19,9 @@ from rfp.policy.keypoints import KeypointOptions
 from rfp.policy.matches import MatchOptions
 from rfp.records import InputError
 from rfp.reinforce import RewardMemory
-from rfp.rewards import EpipolarReward, SampsonReward, compose, host_reward
+from rfp.rewards import EpipolarReward, SampsonReward, callable_name, compose, host_reward
 from rfp.robust.options import RansacOptions
+from rfp.robust.relative_pose import RelativePoseEstimator
 from rfp.rollout import ControlOptions, RolloutOptions, rollout
 from rfp.training import JudgeOptions, Trainer, TrainerOptions
 from rfp.training import trainer as trainer_module
@@ -206,17 +208,22 @@ def test_a_run_with_an_average_resumes_bit_for_bit(pairs, tmp_path):
 def of_gradients(network, pair, options):
     """The gradients of one step on given draws, nothing of it clipped."""
     trainer = Trainer(network, replace(options, augment=False, clip_norm=1e9))
-    trainer.gradient_step([[pair]], torch.optim.SGD(trainer.parameters, lr=0.0), torch.Generator().manual_seed(0))
+    optimizer, generator = torch.optim.SGD(trainer.parameters, lr=0.0), torch.Generator().manual_seed(0)
+    memory = RewardMemory(1) if options.remembers_rewards else None
+    for _ in range(1 if memory is None else 2):  # at first there is nothing to remember
+        trainer.gradient_step([[pair]], optimizer, generator, memory=memory, numbers=[torch.zeros(1, dtype=torch.long)])
     return {name: value.grad.clone() for name, value in network.named_parameters() if value.grad is not None}
 
 
-def test_the_control_alone_is_the_reward_itself_where_both_are_the_same(pairs):
+@pytest.mark.parametrize("baseline", ["none", "leave_one_out", "all_others", "mean"])
+def test_the_control_alone_is_the_reward_itself_where_both_are_the_same(pairs, baseline):
     """The exact expectation of right matches, followed as such or as a reward that it is the control of."""
     network = TinyTestNetwork()
     rollout_options = replace(OPTIONS.rollout, control=ControlOptions("epipolar"))
-    followed = {"reward": "epipolar", "control_coefficient": 1.0, "rollout": rollout_options}
+    shared = {"rollout": rollout_options, "baseline": baseline}
+    followed = {"reward": "epipolar", "control_coefficient": 1.0, **shared}
     as_reward = of_gradients(network, pairs[0], replace(OPTIONS, **followed))
-    alone = of_gradients(network, pairs[0], replace(OPTIONS, match_utility="control", rollout=rollout_options))
+    alone = of_gradients(network, pairs[0], replace(OPTIONS, match_utility="control", **shared))
     assert alone.keys() == as_reward.keys()
     for name, gradient in alone.items():
         torch.testing.assert_close(gradient, as_reward[name], rtol=1e-3, atol=1e-6)
@@ -237,6 +244,22 @@ def test_the_control_alone_takes_the_geometry_of_an_independent_draw_and_no_trut
     rolled = rollout(network.eval(), [pairs[0]], options=options.rollout, generator=generator)
     expected = torch.autograd.grad(-rolled.control.expected.mean(), network.descriptors.weight)[0]
     torch.testing.assert_close(gradients["descriptors.weight"], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_what_is_remembered_of_the_control_alone_is_the_control_and_not_the_reward(pairs):
+    control = ControlOptions("sampson")
+    options = replace(
+        OPTIONS, match_utility="control", baseline="moving_average", rollout=replace(OPTIONS.rollout, control=control)
+    )
+    trainer, memory = Trainer(TinyTestNetwork(), options), RewardMemory(1)
+    optimizer, generator = torch.optim.SGD(trainer.parameters, lr=0.0), torch.Generator().manual_seed(0)
+    number = torch.zeros(1, dtype=torch.long)
+    row = trainer.gradient_step([[pairs[0]]], optimizer, generator, memory=memory, numbers=[number])
+    remembered, _ = memory.read(number)
+    assert 0.0 < float(remembered) < 1.0  # a mean of Sampson values
+    assert float(row["reward"]) < 0.0  # minus the pose error
+    with pytest.raises(InputError, match="another baseline than self_critical"):
+        replace(options, baseline="self_critical")
 
 
 MOVING = replace(
@@ -261,6 +284,7 @@ def test_positions_follow_no_other_aim_than_the_descriptors(pairs):
         {"reward": "pose_error", "rollout": by_name},
         {"control_coefficient": "estimated"},
         {"control_coefficient": 0.5},
+        {"rollout": replace(MOVING.rollout, control=ControlOptions("reward", "independent_draw"))},
     ):
         with pytest.raises(InputError, match="positions would follow another aim"):
             Trainer(TinyTestNetwork(), replace(MOVING, **wrong))
@@ -481,6 +505,7 @@ def returning(value):
         (returning(lambda valid: None), "got NoneType"),
         (returning(lambda valid: valid), "of torch.bool"),
         (returning(lambda valid: valid.float().numpy()), "got ndarray; what runs on the host goes through"),
+        (returning(lambda valid: valid.long()), r"a float for each problem, .* of torch.int64"),
         (returning(lambda valid: valid.float().mean()), r"\(2, 2, 2\), got \(\) of torch.float32"),
         (returning(lambda valid: torch.full(valid.shape, float("nan"))), "step 1: .* not finite"),
     ],
@@ -490,7 +515,7 @@ def test_what_a_black_box_returns_is_checked(pairs, reward, words):
     before = weights(network)
     with pytest.raises(InputError, match=words) as caught:
         Trainer(network, OPTIONS, reward=reward).fit(pairs)
-    assert "the reward returning.<locals>.<lambda>" in str(caught.value)
+    assert "the reward tests.training.test_trainer.returning.<locals>.<lambda>" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert equal(weights(network), before)
 
@@ -510,6 +535,46 @@ def test_a_run_goes_on_only_with_the_black_box_that_it_began_with(pairs, tmp_pat
             Trainer(TinyTestNetwork(), OPTIONS, reward=wrap(share)).fit(pairs, output=folder, resume=True)
         resumed = Trainer(TinyTestNetwork(), OPTIONS, reward=wrap(failures)).fit(pairs, output=folder, resume=True)
         assert resumed.steps == OPTIONS.steps
+
+
+@pytest.mark.parametrize("wrong", ["drawn", "deployed"])
+def test_a_reward_of_the_deployed_detector_is_checked_too(pairs, wrong):
+    def spoilt(result, correspondences, truth):
+        value = result.valid.float()
+        of_deployed = value.shape[1:] == (1, 1)
+        return value * float("nan") if of_deployed == (wrong == "deployed") else value
+
+    with pytest.raises(InputError, match=r"step 1: .* not finite"):
+        Trainer(TinyTestNetwork(), replace(OPTIONS, baseline="self_critical"), reward=spoilt).fit(pairs)
+
+
+def test_the_name_of_a_black_box_tells_it_from_others_and_is_the_same_tomorrow():
+    def one(result, correspondences, truth, factor=1.0):
+        return factor * result.valid.float()
+
+    def two(result, correspondences, truth):
+        return result.valid.float()
+
+    boxes = [
+        one,
+        two,
+        partial(one, factor=2.0),
+        partial(one, factor=3.0),
+        compose([(1.0, one)]),
+        compose([(2.0, one)]),
+        compose([(1.0, one), (1.0, SampsonReward())]),
+        compose([(1.0, SampsonReward())]),
+        host_reward(one),
+        host_reward(partial(one, factor=2.0)),
+        RelativePoseEstimator(1.0),
+        RelativePoseEstimator(2.0),
+    ]
+    names = [callable_name(box) for box in boxes]
+    assert len(set(names)) == len(boxes)
+    assert not any(" at 0x" in name for name in names)
+    # As the checkpoints of earlier versions have it.
+    earlier = "WeightedSum(terms=((1.0, SampsonReward(scale_px=1.0, per='match')),))"
+    assert callable_name(compose([(1.0, SampsonReward())])) == earlier
 
 
 def test_accumulated_batches_give_the_mean_gradient(pairs, monkeypatch):
@@ -711,6 +776,7 @@ def test_the_logarithm_raises_what_the_matches_of_a_pair_are_worth(pairs):
         {"rollout": OPTIONS.rollout},
         {"match_utility": "log"},
         {"utility_floor": 0.0},
+        {"match_utility": "control", "rollout": OPTIONS.rollout},
     ],
 )
 def test_a_utility_without_its_policy_or_of_another_name_is_refused(wrong):
