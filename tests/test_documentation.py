@@ -155,6 +155,21 @@ def test_the_model_card_states_the_measured_figures():
             assert f"| {detector} | {' | '.join(cells)} |" in card
 
 
+def test_the_card_of_what_poses_taught_states_the_measured_figures():
+    results = json.loads((ROOT / "docs" / "results" / "learning_from_tiny_report.json").read_text())
+    card = (ROOT / "rfp" / "models" / "weights" / "tiny-pose.md").read_text()
+    arm = "each key point, positions the other way, mean of the seeds' weights"
+    rows = [row for row in results["changes"] if row["arm"] == arm]
+    assert len(rows) == 4
+    for row in rows:
+        cells = []
+        for threshold in (5, 10, 20):
+            more = row[f"AUC@{threshold} more by"]
+            change = f"{more['mean']:+.1f} ({more['low']:+.1f} to {more['high']:+.1f})"
+            cells.append(f"{row[f'AUC@{threshold} before']:.1f} {change}")
+        assert f"| {row['setting']} | {' | '.join(cells)} |" in card
+
+
 def test_the_model_card_names_and_links_what_is_under_cc_by():
     """The pictures named by file are as many as the table of packages counts, author by author."""
     card = (ROOT / "rfp" / "models" / "weights" / "tiny.md").read_text()

