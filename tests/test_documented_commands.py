@@ -31,6 +31,8 @@ OPTIONS_OF_OTHERS = {
     "--source": "benchmarks/learning.py",
     "--arms": "benchmarks/learning.py",
     "--curve-every": "benchmarks/learning.py",
+    "--mean-of-seeds": "benchmarks/learning.py",
+    "--trained": "benchmarks/subpixel.py",
 }
 COLMAP_OPTIONS = {"--database_path", "--image_path", "--output_path"}
 

@@ -102,7 +102,7 @@ def callable_name(black_box: Any) -> str:
     Its representation where its class defines one (a dataclass has one), else the name of the function or class.
 
     >>> callable_name(PoseErrorReward()), callable_name(math.fsum)
-    ('PoseErrorReward()', 'math.fsum')
+    ('PoseErrorReward(soft_clip_deg=25.0)', 'math.fsum')
     """
     if isinstance(black_box, functools.partial):
         arguments = [*map(repr, black_box.args), *(f"{name}={value!r}" for name, value in black_box.keywords.items())]
