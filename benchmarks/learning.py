@@ -22,6 +22,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,6 +107,7 @@ class Options:
     json: Path | None = None
     """Where to write the figures; those that are there are kept."""
 
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """What all runs of a file share, but for the machine: digests of the start and of the photographs among it."""
         shared: dict[str, Any] = {
@@ -121,6 +123,11 @@ class Options:
         if self.source == "rendered":
             shared["difficulty"] = self.difficulty
         return shared
+
+    @property
+    def seeds_to_run(self) -> tuple[int, ...]:
+        """The first one alone for a screen."""
+        return self.seeds[:1] if self.screen else self.seeds
 
     @property
     def has_depth(self) -> bool:
@@ -320,7 +327,7 @@ def train(arm: str, seed: int, trained_on: str, options: Options) -> tuple[nn.Mo
     rate = "" if options.learning_rate is None else f"-rate_{options.learning_rate:g}"
     place = trained_on.replace("+", "_").replace(" ", "_")
     words = arm.replace(", ", "_").replace(" ", "_")
-    of_settings = short_digest(options.settings())
+    of_settings = short_digest(options.settings)
     output = options.runs / f"{place}-{words}-{options.steps}{rate}-seed_{seed}-{of_settings}"
     pairs = source_of(trained_on, options)
     curve = None if options.curve_every is None else PairsThatChoose()
@@ -421,7 +428,7 @@ def main(options: Options) -> None:
         pairs = "pairs have depth" if options.has_depth else "pairs lack depth"
         raise SystemExit(f"--arms: {same[0]!r} changes nothing with --source {options.source}, whose {pairs}")
     torch.set_num_threads(options.threads)
-    result = _read(options, options.settings())
+    result = _read(options, options.settings)
     if options.source == "own":
         folds = {place: (place,) for place in OWN}
     elif options.source == "others":
@@ -433,7 +440,7 @@ def main(options: Options) -> None:
         folds = FOLDS if options.screen else {"+".join(TRAIN): REPORT}
     for trained_on, judged_on in folds.items():
         _measure(result, "start", 0, trained_on, judged_on, options)
-        for seed in options.seeds[:1] if options.screen else options.seeds:
+        for seed in options.seeds_to_run:
             for arm in options.arms:
                 _measure(result, arm, seed, trained_on, judged_on, options)
         for arm in options.arms if options.mean_of_seeds else ():
@@ -472,8 +479,7 @@ def _measure(
     if arm == "start":
         network, how = rfp.load_network(options.network).eval(), {}
     elif arm.endswith(MEAN):
-        seeds = options.seeds[:1] if options.screen else options.seeds
-        networks = [train(arm.removesuffix(MEAN), each, trained_on, options)[0] for each in seeds]
+        networks = [train(arm.removesuffix(MEAN), each, trained_on, options)[0] for each in options.seeds_to_run]
         network, how = mean_of_weights(networks), {}
     else:
         network, how = train(arm, seed, trained_on, options)

@@ -161,9 +161,10 @@ def check(command: Train) -> None:
     options = command.trainer
     if command.resume is not None and (command.paper or command.each_key_point):
         raise InputError(f"--resume {command.resume}: its options hold; leave --paper and --each-key-point out")
-    began = None if command.resume is None else defaults_to_resume(command.resume).trainer
+    began = None if command.resume is None else defaults_to_resume(command.resume)
     recipes = {"paper": command.paper, "each_key_point": command.each_key_point}
-    check_what_teaches(options, began or usual_options(**recipes, with_depth=not command.data), command.data)
+    usual = usual_options(**recipes, with_depth=not command.data) if began is None else began.trainer
+    check_what_teaches(options, usual, command.data)
     if options.curriculum.on and not command.data:
         raise InputError("--curriculum.share is for --data; rendered pairs are new at every step, leave it out")
     if command.in_relief and (command.data or command.photographs is None):
@@ -191,16 +192,15 @@ def check(command: Train) -> None:
         raise InputError("--workers and --strict are for --data; rendered scenes are made where the network is")
     if not (command.data or command.validation or command.report) and command.image_size != defaults.image_size:
         raise InputError("--image-size is for folders; rendered scenes have --scenes.image-size HEIGHT WIDTH")
-    if command.resume is not None:
-        _check_resumes_what_began(command)
+    if began is not None:
+        _check_resumes_what_began(command, began)
     check_can_write(command.json)
     if command.output is not None and command.resume is None:
         check_no_run(command.output)
 
 
-def _check_resumes_what_began(command: Train) -> None:
+def _check_resumes_what_began(command: Train, began: Train) -> None:
     """Refuse options that contradict those the run began with: the trainer would, but only after the first table."""
-    began = defaults_to_resume(command.resume)  # type: ignore[arg-type]
     free = {"report", "rendered_report", "device", "json", "profile", "paper", "each_key_point", "resume", "output"}
     schedule = command.trainer.schedule
     goes_over_all_steps = schedule == began.trainer.schedule and schedule.on and schedule.steps is None
